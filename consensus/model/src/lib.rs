@@ -1,0 +1,29 @@
+//! What the cluster is made of, without the cluster: ids, validated names, sizes, records, commands and rules.
+//!
+//! Everything here is a pure value or a pure function. Time, randomness and fresh ids come in as arguments, so that the
+//! same input gives the same output on every node and in every test. This crate knows no tokio, no SQLite, no clock and
+//! no network; `clippy.toml` bans the calls that would smuggle them in.
+//!
+//! ```text
+//!   names, sizes, ids ──> records (Node, Vm, Template…) ──> Command + Envelope ──> (consensus applies) ──> Reply | Reject
+//!                                  │
+//!                                  ├──> placement   where a VM goes, and why not elsewhere
+//!                                  ├──> network     subnets, addresses, MACs
+//!                                  └──> invariant   what must be true of every state
+//! ```
+
+pub mod command;
+pub mod digest;
+pub mod event;
+pub mod ids;
+pub mod labels;
+pub mod name;
+pub mod node;
+pub mod observed;
+pub mod reject;
+pub mod size;
+pub mod state;
+pub mod template;
+pub mod time;
+pub mod token;
+pub mod vm;

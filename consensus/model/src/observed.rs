@@ -1,0 +1,157 @@
+//! What a node sees of its VMs, in the few bytes that gossip carries. Never stored, never read by apply.
+//!
+//! A VM's observation is one gossip value of at most 64 bytes, published only when something changes; the resource use
+//! of all VMs of a node is packed into one value. Errors and progress stay with the owner and are asked for on demand.
+
+use crate::{
+    ids::{Generation, VmId},
+    time::Timestamp,
+};
+use serde::{Deserialize, Serialize};
+use std::{fmt, str::FromStr};
+
+/// What the owner sees of a VM.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum VmState {
+    /// The owner has not begun.
+    Pending,
+    /// The template version is being brought here.
+    Fetching,
+    /// Disk, address and domain are being made.
+    Preparing,
+    /// The guest runs.
+    Running,
+    /// The guest is stopped, by libvirt.
+    Paused,
+    /// The guest was asked to shut down.
+    Stopping,
+    /// The guest is off.
+    Stopped,
+    /// The guest died by itself.
+    Crashed,
+    /// The desired state cannot be reached for now; the owner tries again and knows the error.
+    Failed,
+    /// Disk and domain are being removed.
+    Deleting,
+    /// The owner cannot tell, because its hypervisor does not answer.
+    Unknown,
+}
+
+const STATES: [(VmState, &str); 11] = [
+    (VmState::Pending, "pending"),
+    (VmState::Fetching, "fetching"),
+    (VmState::Preparing, "preparing"),
+    (VmState::Running, "running"),
+    (VmState::Paused, "paused"),
+    (VmState::Stopping, "stopping"),
+    (VmState::Stopped, "stopped"),
+    (VmState::Crashed, "crashed"),
+    (VmState::Failed, "failed"),
+    (VmState::Deleting, "deleting"),
+    (VmState::Unknown, "unknown"),
+];
+
+impl VmState {
+    /// The word of the API and of the command line.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        STATES.iter().find(|(state, _)| *state == self).map_or("unknown", |(_, word)| word)
+    }
+}
+
+impl fmt::Display for VmState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl FromStr for VmState {
+    type Err = ObservedError;
+
+    fn from_str(text: &str) -> Result<Self, ObservedError> {
+        STATES
+            .iter()
+            .find(|(_, word)| *word == text)
+            .map(|(state, _)| *state)
+            .ok_or_else(|| ObservedError(text.chars().take(80).collect()))
+    }
+}
+
+/// A gossip value that does not read; it comes from a newer or a broken peer and is left aside.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not an observation")]
+pub struct ObservedError(String);
+
+/// One VM as its owner sees it. Its text is the gossip value: `running 3 1760000000000`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct VmObservation {
+    /// What is seen.
+    pub state: VmState,
+    /// The generation it was seen at: older than the record's means that the owner is still at work.
+    pub generation: Generation,
+    /// Since when, by the owner's clock.
+    pub since: Timestamp,
+}
+
+impl VmObservation {
+    /// The gossip key of a VM's observation.
+    #[must_use]
+    pub fn key(vm: VmId) -> String {
+        format!("vm/{vm}")
+    }
+
+    /// The VM a gossip key is about, if it is about one.
+    #[must_use]
+    pub fn vm_of_key(key: &str) -> Option<VmId> {
+        key.strip_prefix("vm/")?.parse().ok()
+    }
+}
+
+impl fmt::Display for VmObservation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} {}", self.state, self.generation, self.since.0)
+    }
+}
+
+impl FromStr for VmObservation {
+    type Err = ObservedError;
+
+    fn from_str(text: &str) -> Result<Self, ObservedError> {
+        let refuse = || ObservedError(text.chars().take(80).collect());
+        let mut words = text.split(' ');
+        let mut word = || words.next().ok_or_else(refuse);
+        let observation = Self {
+            state: word()?.parse()?,
+            generation: Generation(word()?.parse().map_err(|_| refuse())?),
+            since: Timestamp(word()?.parse().map_err(|_| refuse())?),
+        };
+        if words.next().is_some() { Err(refuse()) } else { Ok(observation) }
+    }
+}
+
+/// The gossip key that says that a node holds a template version's bytes; its value is empty.
+#[must_use]
+pub fn image_key(version: crate::digest::Blake3) -> String {
+    format!("image/{version}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn observations_are_short_and_round_trip() {
+        for (state, word) in STATES {
+            let seen = VmObservation { state, generation: Generation(u64::MAX), since: Timestamp(u64::MAX) };
+            let text = seen.to_string();
+            assert!(text.len() <= 64 && text.starts_with(word), "{text}");
+            assert_eq!(text.parse(), Ok(seen));
+        }
+        for bad in ["", "running", "running 1", "running 1 2 3", "walking 1 2", "running x 2"] {
+            assert!(bad.parse::<VmObservation>().is_err(), "{bad}");
+        }
+        let vm = VmId::from_random([7; 16]);
+        assert_eq!(VmObservation::vm_of_key(&VmObservation::key(vm)), Some(vm));
+    }
+}

@@ -1,0 +1,227 @@
+//! A VM as the replicated state knows it: what is wanted. What is observed travels by gossip and is never stored here.
+
+use crate::{
+    digest::Blake3,
+    ids::{Generation, NodeId, VmId},
+    labels::Labels,
+    name::{TemplateName, VmName},
+    size::ByteSize,
+    time::Timestamp,
+};
+use serde::{Deserialize, Serialize};
+use std::{fmt, net::Ipv4Addr, str::FromStr};
+
+/// The desired state of one VM.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Vm {
+    /// Who it is; also its libvirt domain's name and UUID.
+    pub id: VmId,
+    /// What people call it; unique in the cluster.
+    pub name: VmName,
+    /// The owner: the only node that may run its disk.
+    pub node: NodeId,
+    /// What it is made of.
+    pub spec: VmSpec,
+    /// Should it run?
+    pub desired: Desired,
+    /// Is it being deleted?
+    pub phase: Phase,
+    /// Its address; unique in the cluster, out of its owner's subnet.
+    pub ip: Ipv4Addr,
+    /// Its network card's address; unique in the cluster.
+    pub mac: Mac,
+    /// Grows with every change of `spec`, `desired` or `name`.
+    pub generation: Generation,
+    /// When it was created, in log time.
+    pub created_at: Timestamp,
+}
+
+/// What a VM is made of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VmSpec {
+    /// Virtual CPUs.
+    pub cpus: u32,
+    /// Memory.
+    pub memory: ByteSize,
+    /// Size of the root disk.
+    pub disk: ByteSize,
+    /// The template version the disk starts from.
+    pub image: ImageRef,
+    /// cloud-init user-data, byte for byte as it was given.
+    pub user_data: Option<UserData>,
+    /// OpenSSH public keys for the default user.
+    pub ssh_keys: Vec<String>,
+    /// For filters and placement.
+    pub labels: Labels,
+    /// What to do when it stops by itself.
+    pub restart: RestartPolicy,
+}
+
+/// A template version, with the name it was chosen by.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageRef {
+    /// The template.
+    pub template: TemplateName,
+    /// BLAKE3 of the version's bytes. The VM keeps this version until it is made anew.
+    pub version: Blake3,
+}
+
+/// Should the VM run?
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Desired {
+    /// Yes.
+    Running,
+    /// No; disk and address are kept.
+    Stopped,
+}
+
+/// Is the VM here to stay?
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// Yes.
+    Live,
+    /// Its owner is removing it. Name, address and MAC stay taken until the owner confirms or is itself removed.
+    Deleting,
+}
+
+/// What to do when a VM stops by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RestartPolicy {
+    /// Start it again after a crash; a shutdown from inside is taken as a wish.
+    #[default]
+    OnFailure,
+    /// Start it again whatever the cause.
+    Always,
+    /// Leave it.
+    Never,
+}
+
+/// cloud-init user-data. Its `Debug` form shows only the size: it often holds secrets, and logs must not.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Vec<u8>", into = "Vec<u8>")]
+pub struct UserData(Vec<u8>);
+
+/// The user-data is larger than any datasource serves.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the user-data has {0} bytes; at most {max} are allowed", max = UserData::MAX)]
+pub struct UserDataTooLarge(pub usize);
+
+impl UserData {
+    /// 64 KiB, OpenStack's limit: a document of this size is served by every datasource but EC2's own cloud.
+    pub const MAX: usize = 64 << 10;
+
+    /// Takes the bytes as they are.
+    ///
+    /// # Errors
+    /// If there are more than [`Self::MAX`].
+    pub fn new(bytes: Vec<u8>) -> Result<Self, UserDataTooLarge> {
+        if bytes.len() > Self::MAX { Err(UserDataTooLarge(bytes.len())) } else { Ok(Self(bytes)) }
+    }
+
+    /// The bytes.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl TryFrom<Vec<u8>> for UserData {
+    type Error = UserDataTooLarge;
+
+    fn try_from(bytes: Vec<u8>) -> Result<Self, UserDataTooLarge> {
+        Self::new(bytes)
+    }
+}
+
+impl From<UserData> for Vec<u8> {
+    fn from(data: UserData) -> Self {
+        data.0
+    }
+}
+
+impl fmt::Debug for UserData {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "UserData({} bytes, {})", self.0.len(), Blake3::of(&self.0).short())
+    }
+}
+
+/// A MAC address (EUI-48).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Mac(pub [u8; 6]);
+
+/// A text that is not a MAC address.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not a MAC address (six hex pairs with colons)")]
+pub struct MacError(String);
+
+impl Mac {
+    /// The MAC that belongs to a guest address: QEMU's `52:54` (locally administered) and the four octets.
+    ///
+    /// Addresses are unique in the cluster, so MACs are too, and neither has to be looked up to know the other.
+    #[must_use]
+    pub const fn of(ip: Ipv4Addr) -> Self {
+        let [a, b, c, d] = ip.octets();
+        Self([0x52, 0x54, a, b, c, d])
+    }
+}
+
+impl fmt::Display for Mac {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d, e, g] = self.0;
+        f.pad(&format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}"))
+    }
+}
+
+impl FromStr for Mac {
+    type Err = MacError;
+
+    fn from_str(text: &str) -> Result<Self, MacError> {
+        let refuse = || MacError(text.chars().take(40).collect());
+        let mut bytes = [0; 6];
+        let mut parts = text.split(':');
+        for byte in &mut bytes {
+            let part = parts.next().filter(|p| p.len() == 2).ok_or_else(refuse)?;
+            *byte = u8::from_str_radix(part, 16).map_err(|_| refuse())?;
+        }
+        if parts.next().is_some() { Err(refuse()) } else { Ok(Self(bytes)) }
+    }
+}
+
+impl TryFrom<String> for Mac {
+    type Error = MacError;
+
+    fn try_from(text: String) -> Result<Self, MacError> {
+        text.parse()
+    }
+}
+
+impl From<Mac> for String {
+    fn from(mac: Mac) -> Self {
+        mac.to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mac_is_its_address() {
+        let mac = Mac::of(Ipv4Addr::new(10, 77, 2, 14));
+        assert_eq!(mac.to_string(), "52:54:0a:4d:02:0e");
+        assert_eq!(mac.to_string().parse(), Ok(mac));
+        assert!("52:54:0a:4d:02".parse::<Mac>().is_err());
+        assert!("52:54:0a:4d:02:0e:00".parse::<Mac>().is_err());
+    }
+
+    #[test]
+    fn user_data_is_not_printed() {
+        let secret = UserData::new(b"password: hunter2".to_vec()).unwrap();
+        assert!(!format!("{secret:?}").contains("hunter2"));
+        assert!(UserData::new(vec![0; UserData::MAX + 1]).is_err());
+    }
+}

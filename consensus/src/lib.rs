@@ -1,0 +1,1 @@
+//! the replicated state: openraft over SQLite.

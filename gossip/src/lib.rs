@@ -1,0 +1,1 @@
+//! peers: QUIC endpoint, identity, membership, observations.

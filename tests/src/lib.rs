@@ -1,0 +1,1 @@
+//! simulation, process and real-VM tests, benches, the lab.

@@ -1,0 +1,1 @@
+//! the HTTP interface: wire types, problems, typed client.

@@ -1,0 +1,1 @@
+//! the API served by every node, and the panel.
