@@ -1,0 +1,35 @@
+// How values look to people. Pure, so that node's own test runner can check it.
+
+const UNITS = [
+  [2 ** 40, "TiB"],
+  [2 ** 30, "GiB"],
+  [2 ** 20, "MiB"],
+  [2 ** 10, "KiB"],
+];
+
+/** Bytes in the largest binary unit that is at least one. */
+export function size(bytes) {
+  if (bytes === undefined || bytes === null) return "–";
+  for (const [unit, name] of UNITS) {
+    if (bytes >= unit) {
+      const value = bytes / unit;
+      return `${Number.isInteger(value) ? value : value.toFixed(1)} ${name}`;
+    }
+  }
+  return `${bytes} B`;
+}
+
+/** A span of milliseconds in its one largest unit: 42 s, 12 min, 3 h, 41 d. */
+export function span(milliseconds) {
+  const seconds = Math.max(0, Math.floor(milliseconds / 1000));
+  if (seconds < 60) return `${seconds} s`;
+  if (seconds < 3600) return `${Math.floor(seconds / 60)} min`;
+  if (seconds < 86_400) return `${Math.floor(seconds / 3600)} h`;
+  return `${Math.floor(seconds / 86_400)} d`;
+}
+
+/** How long ago an RFC 3339 time was, seen from `now` (milliseconds). */
+export function since(text, now) {
+  const at = Date.parse(text ?? "");
+  return Number.isNaN(at) ? "" : span(now - at);
+}

@@ -1,0 +1,64 @@
+// The list of VMs: one search box, kept in the page's address so that every filter has a link.
+import { size, since } from "./format.js";
+
+/** A list longer than this is cut, with a line that says so: the whole of a large cluster in one table helps nobody. */
+const WINDOW = 300;
+
+export function vmList() {
+  return {
+    search: new URLSearchParams(location.hash.slice(1)).get("q") ?? "",
+
+    init() {
+      this.$watch("search", (text) => {
+        history.replaceState(null, "", text ? `#${new URLSearchParams({ q: text })}` : location.pathname);
+      });
+    },
+
+    onKey(event) {
+      if (event.key !== "/" || event.target.matches("input, textarea")) return;
+      event.preventDefault();
+      this.$refs.search.focus();
+    },
+
+    get all() {
+      return this.$store.cluster.vms;
+    },
+    get matching() {
+      const words = this.search.toLowerCase().split(/\s+/).filter(Boolean);
+      return this.all.filter((vm) => {
+        const labels = Object.entries(vm.labels ?? {}).map(([key, value]) => `${key}=${value}`);
+        const text = [vm.name, vm.node, vm.ip, vm.status.state, ...labels].join(" ").toLowerCase();
+        return words.every((word) => text.includes(word));
+      });
+    },
+    get rows() {
+      const now = this.$store.cluster.now;
+      return this.matching.slice(0, WINDOW).map((vm) => ({
+        id: vm.id,
+        name: vm.name,
+        node: vm.node,
+        ip: vm.ip,
+        cpus: vm.cpus,
+        memory: size(vm.memory),
+        disk: size(vm.disk),
+        template: vm.template?.name ?? "–",
+        state: vm.status.state,
+        title: vm.status.message ?? vm.status.state,
+        badge: `badge ${vm.status.state}`,
+        since: since(vm.status.since, now),
+      }));
+    },
+    get summary() {
+      const all = this.all.length;
+      const shown = this.matching.length;
+      if (shown > WINDOW) return `first ${WINDOW} of ${shown}; narrow the search to see the others`;
+      return shown === all ? `${all} in the cluster` : `${shown} of ${all}`;
+    },
+    get empty() {
+      return this.$store.cluster.loaded && this.all.length === 0;
+    },
+    get nothingMatches() {
+      return this.all.length > 0 && this.matching.length === 0;
+    },
+  };
+}
