@@ -1,1 +1,6 @@
-//! the daemon.
+//! The daemon.
+
+pub mod faults;
+pub mod images;
+pub mod net;
+pub mod volumes;

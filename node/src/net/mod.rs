@@ -1,0 +1,78 @@
+//! The guests' network on this node: a bridge with a DHCP and DNS server, and the packet filter around it. In: the node's
+//! subnet and what the replicated state says about each VM's address; out: leases that match it, and a name that domains
+//! are attached to.
+//!
+//! Addresses are never chosen here: apply allocates them, this room only hands them out.
+
+pub mod fake;
+
+use async_trait::async_trait;
+use std::{fmt::Debug, io, net::Ipv4Addr};
+use waifud_model::{ids::VmId, name::VmName, vm::Mac};
+
+/// An address that is kept for a VM.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Reservation {
+    /// The address.
+    pub ip: Ipv4Addr,
+    /// The network card that gets it.
+    pub mac: Mac,
+    /// The name under which the guests' DNS knows it. Not a [`VmName`]: it is read back from outside.
+    pub name: String,
+}
+
+impl Reservation {
+    /// True if the two cannot stand beside each other: they share the address, the card or the name.
+    #[must_use]
+    pub fn collides(&self, other: &Self) -> bool {
+        self.ip == other.ip || self.mac == other.mac || self.name == other.name
+    }
+}
+
+/// What a domain has to be told of the network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attachment {
+    /// The libvirt network.
+    pub network: String,
+    /// Largest packet, in bytes; the guests' and the bridge's.
+    pub mtu: u32,
+}
+
+/// Gives guests their addresses.
+#[async_trait]
+pub trait GuestNetwork: Send + Sync + Debug {
+    /// From now on `mac` gets `ip`, and the guests' DNS knows it as `name`. What stood in the way (another entry with
+    /// that address, card or name) is replaced: the replicated state hands nothing out twice, so it is stale.
+    ///
+    /// # Errors
+    /// If the guest would not get its address. A repetition does no harm.
+    async fn reserve(&self, vm: VmId, name: &VmName, ip: Ipv4Addr, mac: Mac) -> Result<(), NetworkError>;
+
+    /// Forgets the reservation of `mac`; nothing happens if there is none.
+    ///
+    /// # Errors
+    /// If it may still be there.
+    async fn release(&self, vm: VmId, ip: Ipv4Addr, mac: Mac) -> Result<(), NetworkError>;
+
+    /// All reservations, in the order of their addresses.
+    ///
+    /// # Errors
+    /// If it cannot be told.
+    async fn reserved(&self) -> Result<Vec<Reservation>, NetworkError>;
+
+    /// What domains are attached to.
+    fn attachment(&self) -> Attachment;
+}
+
+/// Why the guests' network could not be set up or changed.
+#[derive(Debug, thiserror::Error)]
+pub enum NetworkError {
+    /// libvirt refused, or does not answer.
+    #[error("libvirt could not {doing}")]
+    Libvirt {
+        /// What was tried.
+        doing: &'static str,
+        /// What it said.
+        source: io::Error,
+    },
+}

@@ -1,0 +1,136 @@
+//! The disks of VMs, one for each VM. In: a VM, the read-only base it starts from, a size; out: a path that a hypervisor
+//! can open. Every operation may be repeated at any time with the same result.
+//!
+//! This room never decides whether a disk may be used: that a VM's disk is open on one node only is the affair of the
+//! replicated state and of reconcile.
+//!
+//! ```text
+//!   ImageStore (base, read-only) ──> Volumes::ensure ──> Volume { path, format } ──> Hypervisor
+//! ```
+
+pub mod fake;
+
+use async_trait::async_trait;
+use std::{
+    fmt::Debug,
+    io,
+    path::{Path, PathBuf},
+};
+use waifud_model::{ids::VmId, size::ByteSize, template::ImageFormat};
+
+/// A VM's disk, as a hypervisor has to be told of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Volume {
+    /// Where it is; absolute.
+    pub path: PathBuf,
+    /// How its bytes are to be read. Never left to a hypervisor's guess: a guest could write another header.
+    pub format: ImageFormat,
+}
+
+/// Keeps the disks of this node's VMs.
+#[async_trait]
+pub trait Volumes: Send + Sync + Debug {
+    /// Makes the disk of `vm` if it is not there: `size` bytes that begin as the bytes of `base`. A disk that is there is
+    /// kept with its contents, and grown if it is smaller than `size`.
+    ///
+    /// # Errors
+    /// If the disk would have to shrink, stands on another base, or cannot be made for want of space. Then nothing was
+    /// changed, and a disk that was not there is still not there.
+    async fn ensure(
+        &self,
+        vm: VmId,
+        base: &Path,
+        base_format: ImageFormat,
+        size: ByteSize,
+    ) -> Result<Volume, VolumeError>;
+
+    /// The disk of `vm`, if there is one.
+    ///
+    /// # Errors
+    /// If it cannot be told.
+    async fn find(&self, vm: VmId) -> Result<Option<Volume>, VolumeError>;
+
+    /// Away with the disk of `vm`; nothing happens if there is none.
+    ///
+    /// # Errors
+    /// If it may still be there.
+    async fn remove(&self, vm: VmId) -> Result<(), VolumeError>;
+
+    /// All VMs that have a disk here, in the order of their ids.
+    ///
+    /// # Errors
+    /// If it cannot be told.
+    async fn list(&self) -> Result<Vec<VmId>, VolumeError>;
+}
+
+/// Why a disk could not be made, found or removed.
+#[derive(Debug, thiserror::Error)]
+pub enum VolumeError {
+    /// Disks never shrink: what a guest wrote at the end would be lost.
+    #[error("the disk of VM {vm} has {have} already; it cannot become {wanted}")]
+    Shrink {
+        /// Whose disk.
+        vm: VmId,
+        /// Its size, or that of its base.
+        have: ByteSize,
+        /// The size that was asked for.
+        wanted: ByteSize,
+    },
+    /// The base is larger than the disk that was asked for.
+    #[error("the image {base} makes a disk of {have}; VM {vm} cannot have one of {wanted}", base = base.display())]
+    BelowBase {
+        /// Whose disk.
+        vm: VmId,
+        /// The base.
+        base: PathBuf,
+        /// Its virtual size.
+        have: ByteSize,
+        /// The size that was asked for.
+        wanted: ByteSize,
+    },
+    /// There is a disk, but it was made from something else.
+    #[error("the disk of VM {vm} stands on {have}, not on {wanted}", have = have.display(), wanted = wanted.display())]
+    OtherBase {
+        /// Whose disk.
+        vm: VmId,
+        /// What it stands on.
+        have: PathBuf,
+        /// What was asked for.
+        wanted: PathBuf,
+    },
+    /// Nothing is left to write on.
+    #[error("no space is left in {dir} for the disk of VM {vm}; free some, or move the data directory", dir = dir.display())]
+    NoSpace {
+        /// Whose disk.
+        vm: VmId,
+        /// Where it should have been.
+        dir: PathBuf,
+    },
+    /// The disk is open elsewhere on this machine, most likely by its running guest.
+    #[error("the disk of VM {vm} is in use")]
+    InUse {
+        /// Whose disk.
+        vm: VmId,
+    },
+    /// The file is there but is not a disk of ours.
+    #[error("{path} is not a disk of this node: {why}", path = path.display())]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// `qemu-img` could not do it.
+    #[error(transparent)]
+    Tool(#[from] crate::images::qemu_img::ToolError),
+    /// The file system refused.
+    #[error("cannot {doing} {path}", path = path.display())]
+    Io {
+        /// What was tried: "create", "rename", "read".
+        doing: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+}
