@@ -1,0 +1,103 @@
+//! The paths of the interface: as templates for the router, and filled in for clients.
+//!
+//! All names and ids that can stand in a path are made of letters, digits, `-` and `.`, so nothing needs escaping.
+
+use std::fmt::Display;
+use waifud_model::{
+    ids::TokenId,
+    name::{NodeName, TemplateName, VmName},
+};
+
+/// Is the process up? Public.
+pub const HEALTHZ: &str = "/healthz";
+/// Can the node take writes? Public. 503 with a problem if not.
+pub const READYZ: &str = "/readyz";
+/// Prometheus text.
+pub const METRICS: &str = "/metrics";
+/// The OpenAPI document.
+pub const OPENAPI: &str = "/api/v1/openapi.json";
+
+/// `GET` lists ([`Vec`] of [`Vm`](crate::vm::Vm), query [`VmListQuery`](crate::vm::VmListQuery)); `POST` takes
+/// [`VmCreate`](crate::vm::VmCreate) and gives [`VmCreated`](crate::vm::VmCreated), or with `?dry_run=true`
+/// [`PlacementPreview`](crate::vm::PlacementPreview).
+pub const VMS: &str = "/api/v1/vms";
+/// `GET` gives a [`Vm`](crate::vm::Vm); `DELETE` gives it too (202), in phase *deleting*.
+pub const VM: &str = "/api/v1/vms/{name}";
+/// `POST` gives a [`Vm`](crate::vm::Vm).
+pub const VM_START: &str = "/api/v1/vms/{name}/start";
+/// `POST` gives a [`Vm`](crate::vm::Vm).
+pub const VM_STOP: &str = "/api/v1/vms/{name}/stop";
+/// `GET` lists [`Template`](crate::template::Template)s.
+pub const TEMPLATES: &str = "/api/v1/templates";
+/// `GET` gives a [`Template`](crate::template::Template); `DELETE` (204) takes
+/// [`TemplateQuery`](crate::template::TemplateQuery).
+pub const TEMPLATE: &str = "/api/v1/templates/{name}";
+/// `POST` takes bytes (`application/octet-stream`, query [`UploadQuery`](crate::template::UploadQuery)) or a
+/// [`TemplateAdd`](crate::template::TemplateAdd), and gives a [`TemplateVersion`](crate::template::TemplateVersion).
+pub const TEMPLATE_VERSIONS: &str = "/api/v1/templates/{name}/versions";
+/// `GET` lists [`Node`](crate::node::Node)s.
+pub const NODES: &str = "/api/v1/nodes";
+/// `GET` gives a [`Node`](crate::node::Node); `DELETE` (204) takes [`NodeRemoveQuery`](crate::node::NodeRemoveQuery).
+pub const NODE: &str = "/api/v1/nodes/{name}";
+/// `POST` gives a [`Node`](crate::node::Node).
+pub const NODE_CORDON: &str = "/api/v1/nodes/{name}/cordon";
+/// `POST` gives a [`Node`](crate::node::Node).
+pub const NODE_UNCORDON: &str = "/api/v1/nodes/{name}/uncordon";
+/// `GET` gives a [`ClusterStatus`](crate::cluster::ClusterStatus).
+pub const CLUSTER: &str = "/api/v1/cluster";
+/// `GET` lists [`JoinToken`](crate::token::JoinToken)s; `POST` takes [`JoinTokenCreate`](crate::token::JoinTokenCreate) and
+/// gives [`JoinTokenCreated`](crate::token::JoinTokenCreated).
+pub const JOIN_TOKENS: &str = "/api/v1/cluster/join-tokens";
+/// `DELETE` (204).
+pub const JOIN_TOKEN: &str = "/api/v1/cluster/join-tokens/{id}";
+/// `GET` lists [`ApiToken`](crate::token::ApiToken)s; `POST` takes [`ApiTokenCreate`](crate::token::ApiTokenCreate) and gives
+/// [`ApiTokenCreated`](crate::token::ApiTokenCreated).
+pub const TOKENS: &str = "/api/v1/tokens";
+/// `DELETE` (204).
+pub const TOKEN: &str = "/api/v1/tokens/{id}";
+/// `GET` lists [`Event`](crate::event::Event)s (query [`EventsQuery`](crate::event::EventsQuery)), or streams
+/// [`StreamItem`](crate::event::StreamItem)s where `Accept` is `text/event-stream`.
+pub const EVENTS: &str = "/api/v1/events";
+
+fn filled(template: &str, value: impl Display) -> String {
+    let (before, rest) = template.split_once('{').unwrap_or((template, "}"));
+    let after = rest.split_once('}').map_or("", |(_, after)| after);
+    format!("{before}{value}{after}")
+}
+
+/// The path of one VM, or of something done to it: `template` is one of [`VM`], [`VM_START`], [`VM_STOP`].
+#[must_use]
+pub fn vm(template: &'static str, name: &VmName) -> String {
+    filled(template, name)
+}
+
+/// The path of one template or its versions: `template` is [`TEMPLATE`] or [`TEMPLATE_VERSIONS`].
+#[must_use]
+pub fn template(template: &'static str, name: &TemplateName) -> String {
+    filled(template, name)
+}
+
+/// The path of one node, or of something done to it: `template` is one of [`NODE`], [`NODE_CORDON`], [`NODE_UNCORDON`].
+#[must_use]
+pub fn node(template: &'static str, name: &NodeName) -> String {
+    filled(template, name)
+}
+
+/// The path of one token: `template` is [`TOKEN`] or [`JOIN_TOKEN`].
+#[must_use]
+pub fn token(template: &'static str, id: TokenId) -> String {
+    filled(template, id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_filled_in() {
+        let name = VmName::new("web-1").unwrap();
+        assert_eq!(vm(VM, &name), "/api/v1/vms/web-1");
+        assert_eq!(vm(VM_START, &name), "/api/v1/vms/web-1/start");
+        assert_eq!(token(JOIN_TOKEN, TokenId::from_random(1)), "/api/v1/cluster/join-tokens/0000000000000001");
+    }
+}
