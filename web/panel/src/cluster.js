@@ -14,8 +14,8 @@ export function createCluster() {
     status: null,
     /** When the data was last read from the node, as Date.now(). */
     readAt: 0,
-    /** The node's own copy lags behind by this many seconds, when it says so. */
-    staleFor: 0,
+    /** Why the node's own copy may be out of date, in one word; empty when it is not. */
+    stale: "",
     error: "",
     live: false,
     loaded: false,
@@ -48,10 +48,10 @@ export function createCluster() {
     async refresh() {
       try {
         const [vms, nodes, status] = await Promise.all([read("/vms"), read("/nodes"), read("/cluster")]);
-        this.vms = vms.body.items;
-        this.nodes = nodes.body.items;
+        this.vms = vms.body;
+        this.nodes = nodes.body;
         this.status = status.body;
-        this.staleFor = Number(vms.headers.get("waifu-stale") ?? 0);
+        this.stale = vms.headers.get("waifu-stale") ?? "";
         this.readAt = Date.now();
         this.error = "";
         this.loaded = true;

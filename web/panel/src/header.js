@@ -7,7 +7,7 @@ export function header() {
       return this.$store.cluster;
     },
     get servedBy() {
-      return this.cluster.status?.served_by ?? "";
+      return this.cluster.status?.answered_by ?? "";
     },
     get quorum() {
       const status = this.cluster.status;
@@ -27,7 +27,7 @@ export function header() {
       return !this.cluster.loaded && Boolean(this.cluster.error);
     },
     get stale() {
-      return this.cluster.loaded && !this.cluster.error && this.cluster.status !== null && !this.cluster.status.quorum;
+      return this.cluster.loaded && !this.cluster.error && this.cluster.status?.quorum === false;
     },
     get loading() {
       return !this.cluster.loaded && !this.cluster.error;

@@ -16,7 +16,7 @@ export function nodeList() {
         role: node.role,
         state: node.alive ? (node.cordoned ? "cordoned" : "alive") : "silent",
         badge: `badge ${node.alive ? (node.cordoned ? "cordoned" : "running") : "failed"}`,
-        since: node.alive ? "" : since(node.alive_since, now),
+        since: node.alive ? "" : since(node.since, now),
         vms: node.vms,
         memory: `${size(node.reserved.memory)} of ${size(node.capacity.memory)}`,
         memoryShare: share(node.reserved.memory, node.capacity.memory),

@@ -4,6 +4,13 @@ import { size, since } from "./format.js";
 /** A list longer than this is cut, with a line that says so: the whole of a large cluster in one table helps nobody. */
 const WINDOW = 300;
 
+/** What stands behind the one word of the status. */
+function explain(status, now) {
+  if (status.silent) return `its node has been silent for ${since(status.silent.since, now)}`;
+  if (status.last_error) return status.last_error.message;
+  return status.pending ? `${status.state}; a change is on its way` : status.state;
+}
+
 export function vmList() {
   return {
     search: new URLSearchParams(location.hash.slice(1)).get("q") ?? "",
@@ -43,7 +50,7 @@ export function vmList() {
         disk: size(vm.disk),
         template: vm.template?.name ?? "–",
         state: vm.status.state,
-        title: vm.status.message ?? vm.status.state,
+        title: explain(vm.status, now),
         badge: `badge ${vm.status.state}`,
         since: since(vm.status.since, now),
       }));
