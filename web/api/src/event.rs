@@ -6,7 +6,7 @@
 //!   event: event
 //!   data: {"id":"812.0","kind":"started",…}
 //!
-//!   event: seen                                     an observation: no id, may be missed, never repeated
+//!   event: observed                                    an observation: no id, may be missed, never repeated
 //!   data: {"kind":"vm","name":"web-1","status":{…}}
 //!
 //!   : keep-alive                                    a comment, at least every 15 s
@@ -24,8 +24,8 @@ use waifud_model::{
 
 /// The name of a server-sent event that holds an [`Event`].
 pub const STREAM_EVENT: &str = "event";
-/// The name of a server-sent event that holds a [`Seen`].
-pub const STREAM_SEEN: &str = "seen";
+/// The name of a server-sent event that holds a [`Observed`].
+pub const STREAM_OBSERVED: &str = "observed";
 
 /// One thing that happened.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -187,13 +187,13 @@ pub enum StreamItem {
     /// An event of the log.
     Event(Event),
     /// An observation that is in no log.
-    Seen(Seen),
+    Observed(Observed),
 }
 
 /// Something a node sees at this moment. It is what makes lists move; what matters for ever is an [`Event`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "kind", rename_all = "snake_case")]
-pub enum Seen {
+pub enum Observed {
     /// A VM's observed state is another.
     Vm {
         /// Its id.
