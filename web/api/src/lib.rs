@@ -8,6 +8,7 @@
 //! kept for ever, and the other way round. So nothing here is a `Command` or a stored record, and nothing here decides:
 //! types, their text forms, and pure functions on them.
 
+pub mod api_secret;
 pub mod cluster;
 pub mod event;
 pub mod exit;
