@@ -100,6 +100,12 @@ id!(
 );
 
 impl NodeId {
+    /// The id of this number, as it was stored; none for a number that no id has.
+    #[must_use]
+    pub const fn new(number: u64) -> Option<Self> {
+        if positive(number) == number { Some(Self(number)) } else { None }
+    }
+
     /// Makes an id from random bits; the top bit is dropped, zero becomes one.
     #[must_use]
     pub const fn from_random(random: u64) -> Self {
@@ -114,6 +120,12 @@ impl NodeId {
 }
 
 impl TokenId {
+    /// The id of this number, as it was stored; none for a number that no id has.
+    #[must_use]
+    pub const fn new(number: u64) -> Option<Self> {
+        if positive(number) == number { Some(Self(number)) } else { None }
+    }
+
     /// Makes an id from random bits; the top bit is dropped, zero becomes one.
     #[must_use]
     pub const fn from_random(random: u64) -> Self {
@@ -122,6 +134,13 @@ impl TokenId {
 }
 
 impl VmId {
+    /// The id of these bytes, as they were stored; none for bytes that no id has.
+    #[must_use]
+    pub fn from_bytes(bytes: [u8; 16]) -> Option<Self> {
+        let id = Self::from_random(bytes);
+        (*id.as_bytes() == bytes).then_some(id)
+    }
+
     /// Makes an id from random bytes: a version 4 UUID (RFC 9562) whose first twelve bits are `ec2`.
     #[must_use]
     pub fn from_random(mut random: [u8; 16]) -> Self {
@@ -187,6 +206,9 @@ mod tests {
             assert_eq!(text.parse(), Ok(id));
         }
         assert!("11111111-1111-4111-8111-111111111111".parse::<VmId>().is_err());
+        let id = VmId::from_random([9; 16]);
+        assert_eq!(VmId::from_bytes(*id.as_bytes()), Some(id));
+        assert_eq!(VmId::from_bytes([9; 16]), None);
     }
 
     #[test]
@@ -199,5 +221,6 @@ mod tests {
             assert!(bad.parse::<NodeId>().is_err(), "{bad}");
         }
         assert_eq!(NodeId::from_random(0).get(), 1);
+        assert_eq!((NodeId::new(0), NodeId::new(u64::MAX), NodeId::new(id.get())), (None, None, Some(id)));
     }
 }

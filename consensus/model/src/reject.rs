@@ -30,6 +30,9 @@ pub enum Reject {
     /// A node spoke for something that is not its own.
     #[error("node {0} may speak for itself and its own VMs only")]
     NotYours(NodeId),
+    /// Only nodes do this, each on its own account.
+    #[error("only a node does this, on its own account")]
+    NodesOnly,
     /// The same request key came with another body.
     #[error("the idempotency key was used for a different request")]
     KeyReused,

@@ -1,0 +1,78 @@
+//! Who asks, and what they may do. Looked up anew for every command: a revoked token or a removed node is refused from
+//! the very next one on.
+
+use super::super::{stop::Stop, view::View};
+use waifud_model::{command::Actor, ids::NodeId, reject::Reject, time::Timestamp, token::Role};
+
+/// What an actor may do at this point of the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// A person or their program.
+    Person(Role),
+    /// A node, on its own account.
+    Node(NodeId),
+}
+
+impl Standing {
+    /// Of an actor in an initialised cluster.
+    pub(super) fn of(view: View<'_>, actor: &Actor, now: Timestamp) -> Result<Self, Stop> {
+        let member = |node: NodeId| view.node(node).map(|found| found.is_some());
+        let standing = match actor {
+            // Who reaches a member's local socket is root or in its group. A removed node's word is worth nothing.
+            Actor::Local { node, .. } => member(*node)?.then_some(Self::Person(Role::Admin)),
+            Actor::Node(node) => member(*node)?.then_some(Self::Node(*node)),
+            Actor::Token(id) => view
+                .api_token(*id)?
+                .filter(|token| token.expires_at.is_none_or(|end| now < end))
+                .map(|token| Self::Person(token.role)),
+        };
+        standing.ok_or_else(|| Reject::UnknownActor.into())
+    }
+
+    /// Of who makes the cluster: only its first node can know of it.
+    pub(super) fn founder(actor: &Actor, first: NodeId) -> Result<Self, Reject> {
+        match actor {
+            Actor::Local { node, .. } if *node == first => Ok(Self::Person(Role::Admin)),
+            Actor::Node(node) if *node == first => Ok(Self::Node(first)),
+            _ => Err(Reject::UnknownActor),
+        }
+    }
+
+    /// For what people do.
+    pub(super) fn at_least(self, needed: Role) -> Result<(), Reject> {
+        match self {
+            Self::Person(role) if role >= needed => Ok(()),
+            _ => Err(Reject::NotAllowed { needed }),
+        }
+    }
+
+    /// For what people do, and a node to what is its own.
+    pub(super) fn at_least_or_owner(self, needed: Role, owner: NodeId) -> Result<(), Reject> {
+        match self {
+            Self::Node(_) => self.owner(owner),
+            Self::Person(_) => self.at_least(needed),
+        }
+    }
+
+    /// For what admins do, and any node on behalf of one.
+    pub(super) fn admin_or_node(self) -> Result<(), Reject> {
+        match self {
+            Self::Node(_) => Ok(()),
+            Self::Person(_) => self.at_least(Role::Admin),
+        }
+    }
+
+    /// For what only nodes do; gives the node.
+    pub(super) fn node(self) -> Result<NodeId, Reject> {
+        match self {
+            Self::Node(node) => Ok(node),
+            Self::Person(_) => Err(Reject::NodesOnly),
+        }
+    }
+
+    /// For what only the owner does.
+    pub(super) fn owner(self, owner: NodeId) -> Result<(), Reject> {
+        let node = self.node()?;
+        if node == owner { Ok(()) } else { Err(Reject::NotYours(node)) }
+    }
+}

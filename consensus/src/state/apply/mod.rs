@@ -1,0 +1,142 @@
+//! Applying one command. Everything is checked here again, whatever the proposer checked: only the log's order decides.
+//!
+//! It must not look at anything but the command, its index and the tables.
+
+mod actor;
+mod cluster;
+mod limits;
+mod nodes;
+mod reports;
+mod templates;
+mod tokens;
+mod vms;
+
+use super::{
+    events::Trail,
+    requests,
+    rows::number,
+    stop::{Halt, Stop},
+    view::View,
+};
+use actor::Standing;
+use rusqlite::Connection;
+use waifud_model::{
+    command::{Command, Envelope, Reply},
+    reject::Reject,
+    state::ClusterInfo,
+    time::Timestamp,
+};
+
+/// The highest feature level that this build knows. A leader must not propose a higher one.
+pub const FEATURE_LEVEL: u32 = 1;
+
+/// A command was accepted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Accepted {
+    /// What it gives back.
+    pub reply: Reply,
+    /// True when it was accepted before, and nothing was done now.
+    pub replayed: bool,
+}
+
+/// What a command works with.
+struct Work<'a> {
+    db: &'a Connection,
+    view: View<'a>,
+    /// The command's index in the log.
+    index: i64,
+    /// Log time.
+    now: Timestamp,
+    standing: Standing,
+    trail: Trail<'a>,
+}
+
+/// Applies one committed command within the caller's transaction.
+///
+/// A reject leaves the state as it was, log time included: the work is done in a savepoint of its own.
+///
+/// # Errors
+/// A halt: this node must not apply anything more, and the transaction must not be committed.
+pub fn apply(db: &Connection, index: u64, envelope: &Envelope) -> Result<Result<Accepted, Reject>, Halt> {
+    let index = i64::try_from(index).map_err(|_| Halt::Index(index))?;
+    let run = |sql: &str| db.prepare_cached(sql).and_then(|mut s| s.execute([])).map_err(Halt::Write);
+    run("SAVEPOINT command")?;
+    match attempt(db, index, envelope) {
+        Ok(accepted) => {
+            run("RELEASE command")?;
+            Ok(Ok(accepted))
+        }
+        Err(Stop::Reject(reject)) => {
+            run("ROLLBACK TO command")?;
+            run("RELEASE command")?;
+            Ok(Err(reject))
+        }
+        Err(Stop::Halt(halt)) => Err(halt),
+    }
+}
+
+fn attempt(db: &Connection, index: i64, envelope: &Envelope) -> Result<Accepted, Stop> {
+    let view = View::new(db);
+    let Envelope { request, actor, at, command } = envelope;
+    let cluster = view.cluster()?;
+    let now = tick(db, view, *at)?;
+    let standing = match (&cluster, command) {
+        (Some(_), _) => Standing::of(view, actor, now)?,
+        (None, Command::InitCluster(init)) => Standing::founder(actor, init.node.id)?,
+        (None, _) => return Err(Reject::NotInitialised.into()),
+    };
+    requests::check(request)?;
+    requests::forget(db, now)?;
+    if let Some(reply) = requests::recall(view, actor, request)? {
+        return Ok(Accepted { reply, replayed: true });
+    }
+    let mut work = Work { db, view, index, now, standing, trail: Trail::new(db, index, now, actor) };
+    let reply = match &cluster {
+        None => founding(&mut work, command)?,
+        Some(cluster) => dispatch(&mut work, cluster, command)?,
+    };
+    work.trail.trim()?;
+    requests::remember(db, actor, request, &reply, now)?;
+    requests::forget(db, now)?;
+    Ok(Accepted { reply, replayed: false })
+}
+
+/// Moves log time on; it never goes back, and never to where SQLite cannot count.
+fn tick(db: &Connection, view: View<'_>, at: Timestamp) -> Result<Timestamp, Stop> {
+    let now = view.log_time()?.max(at);
+    db.prepare_cached(
+        "INSERT INTO clock (one, log_time) VALUES (1, ?1) ON CONFLICT (one) DO UPDATE SET log_time = ?1",
+    )?
+    .execute([number("at", now.0)?])?;
+    Ok(now)
+}
+
+fn founding(work: &mut Work<'_>, command: &Command) -> Result<Reply, Stop> {
+    match command {
+        Command::InitCluster(init) => cluster::init(work, init),
+        _ => Err(Reject::NotInitialised.into()),
+    }
+}
+
+fn dispatch(work: &mut Work<'_>, cluster: &ClusterInfo, command: &Command) -> Result<Reply, Stop> {
+    match command {
+        Command::InitCluster(_) => Err(Reject::AlreadyInitialised.into()),
+        Command::RaiseFeatureLevel(level) => cluster::raise(work, cluster, *level),
+        Command::AddNode(add) => nodes::add(work, cluster, add),
+        Command::UpdateNode { node, advertise, capacity } => nodes::update(work, *node, *advertise, capacity),
+        Command::RotateNodeKey { node, fingerprint } => nodes::rotate_key(work, *node, *fingerprint),
+        Command::SetCordon { node, cordoned } => nodes::set_cordon(work, *node, *cordoned),
+        Command::RemoveNode { node, force } => nodes::remove(work, *node, *force),
+        Command::CreateJoinToken(token) => tokens::create_join(work, token),
+        Command::RevokeJoinToken(id) => tokens::revoke_join(work, *id),
+        Command::CreateApiToken(token) => tokens::create_api(work, token),
+        Command::RevokeApiToken(id) => tokens::revoke_api(work, *id),
+        Command::CreateVm(create) => vms::create(work, create),
+        Command::SetPower { vm, desired, expect } => vms::set_power(work, *vm, *desired, *expect),
+        Command::DeleteVm { vm, expect } => vms::delete(work, *vm, *expect),
+        Command::ConfirmVmGone { vm } => vms::confirm_gone(work, *vm),
+        Command::AddTemplateVersion(version) => templates::add(work, version),
+        Command::DeleteTemplate { template, version } => templates::delete(work, template, *version),
+        Command::ReportVmEvents(reports) => reports::take(work, reports),
+    }
+}

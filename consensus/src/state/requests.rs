@@ -1,0 +1,122 @@
+//! Remembered requests: a repetition gets the first one's reply. Bounded in age (log time), number and bytes; when one
+//! bound is passed the oldest go first, on every node alike.
+
+use super::{
+    read::ReadError,
+    rows::{Cells, Word, number},
+    stop::Stop,
+    view::View,
+};
+use rusqlite::{Connection, params};
+use std::time::Duration;
+use waifud_model::{
+    command::{Actor, Origin, Reply, RequestKey},
+    digest::Blake3,
+    reject::Reject,
+    time::Timestamp,
+};
+
+/// Longest key, in bytes; UUIDs and hashes are much shorter.
+const KEY_MAX: usize = 255;
+
+/// How much is remembered for requests of one origin.
+struct Bounds {
+    lifetime: Duration,
+    number: i64,
+    bytes: i64,
+}
+
+const fn bounds(origin: Origin) -> Bounds {
+    match origin {
+        // A person, or their script, tries again after hours. Two creates a second fill it just within a day.
+        Origin::Client => Bounds { lifetime: Duration::from_hours(24), number: 100_000, bytes: 64 << 20 },
+        // A node tries again within seconds; ten minutes outlast any election.
+        Origin::Internal => Bounds { lifetime: Duration::from_mins(10), number: 20_000, bytes: 16 << 20 },
+    }
+}
+
+/// Checks the form of a key.
+pub(super) fn check(request: &RequestKey) -> Result<(), Reject> {
+    if (1..=KEY_MAX).contains(&request.key.len()) {
+        return Ok(());
+    }
+    let why = format!("has {} bytes; 1 to {KEY_MAX} are allowed", request.key.len());
+    Err(Reject::BadSpec { field: "idempotency key".to_owned(), why })
+}
+
+/// The reply to an earlier request with the same key, if it is remembered.
+pub(super) fn recall(view: View<'_>, actor: &Actor, request: &RequestKey) -> Result<Option<Reply>, Stop> {
+    let sql = "SELECT body, reply FROM requests WHERE actor = ?1 AND key = ?2";
+    let found = view.one(sql, params![actor.to_string(), request.key], |row| {
+        let mut cells = Cells::of("requests", row);
+        Ok((Blake3(cells.plain()?), cells.packed::<Reply>()?))
+    })?;
+    match found {
+        Some((body, _)) if body != request.body => Err(Reject::KeyReused.into()),
+        Some((_, reply)) => Ok(Some(reply)),
+        None => Ok(None),
+    }
+}
+
+/// Remembers a reply.
+pub(super) fn remember(
+    db: &Connection,
+    actor: &Actor,
+    request: &RequestKey,
+    reply: &Reply,
+    now: Timestamp,
+) -> Result<(), Stop> {
+    let reply = rmp_serde::to_vec_named(reply)?;
+    let before = edge(View::new(db), request.origin, "DESC")?;
+    let (count, bytes) = before.map_or((0, 0), |row| (row.number, row.bytes));
+    db.prepare_cached(
+        "INSERT INTO requests (origin, number, bytes, actor, key, body, reply, at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+    )?
+    .execute(params![
+        request.origin.word(),
+        count + 1,
+        bytes + number("reply", reply.len() as u64)?,
+        actor.to_string(),
+        request.key,
+        request.body.0,
+        reply,
+        number("at", now.0)?,
+    ])?;
+    Ok(())
+}
+
+/// Forgets what is beyond the bounds.
+pub(super) fn forget(db: &Connection, now: Timestamp) -> Result<(), Stop> {
+    let view = View::new(db);
+    for origin in Origin::ALL.iter().copied() {
+        let bounds = bounds(origin);
+        let Some(newest) = edge(view, origin, "DESC")? else { continue };
+        while let Some(oldest) = edge(view, origin, "ASC")? {
+            let kept = now.since(oldest.at) < bounds.lifetime
+                && newest.number - oldest.number < bounds.number
+                && newest.bytes - oldest.bytes < bounds.bytes;
+            if kept {
+                break;
+            }
+            db.prepare_cached("DELETE FROM requests WHERE origin = ?1 AND number = ?2")?
+                .execute(params![origin.word(), oldest.number])?;
+        }
+    }
+    Ok(())
+}
+
+/// A remembered request at one end of its origin's row.
+struct Edge {
+    number: i64,
+    bytes: i64,
+    at: Timestamp,
+}
+
+/// `order` is `ASC` for the oldest, `DESC` for the newest.
+fn edge(view: View<'_>, origin: Origin, order: &'static str) -> Result<Option<Edge>, ReadError> {
+    let sql = format!("SELECT number, bytes, at FROM requests WHERE origin = ?1 ORDER BY number {order} LIMIT 1");
+    view.one(&sql, [origin.word()], |row| {
+        let mut cells = Cells::of("requests", row);
+        Ok(Edge { number: cells.plain()?, bytes: cells.plain()?, at: cells.time()? })
+    })
+}

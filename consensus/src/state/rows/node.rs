@@ -1,0 +1,98 @@
+//! Nodes as rows.
+
+use super::{super::stop::Stop, Cells, ReadError, number};
+use rusqlite::{Connection, Row, params};
+use serde::{Deserialize, Serialize};
+use std::net::Ipv4Addr;
+use waifud_model::{
+    digest::Fingerprint,
+    ids::NodeId,
+    labels::Labels,
+    node::{Arch, Capacity, Node},
+};
+
+pub(in super::super) const COLUMNS: &str =
+    "id, name, advertise, fingerprint, cordoned, cpus, threads, memory, disk, subnet, joined_at, more";
+
+/// What has no column.
+#[derive(Serialize, Deserialize)]
+struct More {
+    labels: Labels,
+    arch: Arch,
+    kvm: bool,
+}
+
+/// The number that a node's id is kept as; ids that apply lets in are positive.
+pub(in super::super) fn key(node: NodeId) -> i64 {
+    node.get().cast_signed()
+}
+
+pub(in super::super) fn read(row: &Row<'_>) -> Result<Node, ReadError> {
+    let mut cells = Cells::of("nodes", row);
+    let id = cells.id("id", NodeId::new)?;
+    let name = cells.parsed()?;
+    let advertise = cells.parsed()?;
+    let fingerprint = Fingerprint(cells.plain()?);
+    let cordoned = cells.plain()?;
+    let (cpus, threads, memory, disk) = (cells.plain()?, cells.plain()?, cells.size()?, cells.size()?);
+    let subnet = cells.parsed()?;
+    let joined_at = cells.time()?;
+    let More { labels, arch, kvm } = cells.packed()?;
+    let capacity = Capacity { cpus, threads, memory, disk, arch, kvm };
+    Ok(Node { id, name, advertise, fingerprint, labels, cordoned, capacity, subnet, joined_at })
+}
+
+/// Writes the whole row; `REPLACE` is not used, as it would delete what a unique column of the new row collides with.
+pub(in super::super) fn insert(db: &Connection, node: &Node) -> Result<(), Stop> {
+    write(
+        db,
+        node,
+        "INSERT INTO nodes (id, name, advertise, fingerprint, cordoned, cpus, threads, memory, disk, subnet, joined_at, more)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+    )
+}
+
+pub(in super::super) fn update(db: &Connection, node: &Node) -> Result<(), Stop> {
+    write(
+        db,
+        node,
+        "UPDATE nodes SET name = ?2, advertise = ?3, fingerprint = ?4, cordoned = ?5, cpus = ?6, threads = ?7, memory = ?8,
+         disk = ?9, subnet = ?10, joined_at = ?11, more = ?12 WHERE id = ?1",
+    )
+}
+
+fn write(db: &Connection, node: &Node, sql: &str) -> Result<(), Stop> {
+    let Capacity { cpus, threads, memory, disk, arch, kvm } = node.capacity;
+    let more = More { labels: node.labels.clone(), arch, kvm };
+    db.prepare_cached(sql)?.execute(params![
+        key(node.id),
+        node.name.as_str(),
+        node.advertise.to_string(),
+        node.fingerprint.0,
+        node.cordoned,
+        cpus,
+        threads,
+        number("memory", memory.as_bytes())?,
+        number("disk", disk.as_bytes())?,
+        node.subnet.to_string(),
+        number("joined_at", node.joined_at.0)?,
+        rmp_serde::to_vec_named(&more)?,
+    ])?;
+    Ok(())
+}
+
+pub(in super::super) fn delete(db: &Connection, node: NodeId) -> Result<(), Stop> {
+    db.prepare_cached("DELETE FROM nodes WHERE id = ?1")?.execute([key(node)])?;
+    Ok(())
+}
+
+/// The guest address given last on the node.
+pub(in super::super) fn last_ip(row: &Row<'_>) -> Result<Option<Ipv4Addr>, ReadError> {
+    let bits: Option<u32> = Cells::of("nodes", row).plain()?;
+    Ok(bits.map(Ipv4Addr::from_bits))
+}
+
+pub(in super::super) fn set_last_ip(db: &Connection, node: NodeId, ip: Ipv4Addr) -> Result<(), Stop> {
+    db.prepare_cached("UPDATE nodes SET last_ip = ?2 WHERE id = ?1")?.execute(params![key(node), ip.to_bits()])?;
+    Ok(())
+}

@@ -1,0 +1,131 @@
+-- The applied state: feature level 1. Frozen with the first release; later levels add to it by a replicated command.
+--
+-- All tables but `raft` are the replicated state: equal logs give equal rows. Nothing may depend on the order in which
+-- SQLite finds them, so every query orders and no rowid has a meaning of its own.
+
+-- The storage's own notes (last applied entry, membership), written in the transaction they belong to.
+CREATE TABLE raft (
+    key   TEXT NOT NULL PRIMARY KEY,
+    value BLOB NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- Log time: it never goes back.
+CREATE TABLE clock (
+    one      INTEGER NOT NULL PRIMARY KEY CHECK (one = 1),
+    log_time INTEGER NOT NULL CHECK (log_time >= 0)
+) STRICT;
+
+CREATE TABLE cluster (
+    one           INTEGER NOT NULL PRIMARY KEY CHECK (one = 1),
+    id            TEXT    NOT NULL,
+    ca_cert       BLOB    NOT NULL,
+    ca_key        BLOB    NOT NULL,
+    cidr          TEXT    NOT NULL,
+    subnet_prefix INTEGER NOT NULL CHECK (subnet_prefix BETWEEN 0 AND 32),
+    feature_level INTEGER NOT NULL CHECK (feature_level >= 1),
+    -- The subnet given last: the next search begins after it.
+    last_subnet   TEXT    NOT NULL
+) STRICT;
+
+CREATE TABLE nodes (
+    id          INTEGER NOT NULL PRIMARY KEY CHECK (id > 0),
+    name        TEXT    NOT NULL UNIQUE,
+    advertise   TEXT    NOT NULL UNIQUE,
+    fingerprint BLOB    NOT NULL UNIQUE CHECK (length(fingerprint) = 32),
+    cordoned    INTEGER NOT NULL CHECK (cordoned IN (0, 1)),
+    cpus        INTEGER NOT NULL CHECK (cpus >= 0),
+    threads     INTEGER NOT NULL CHECK (threads >= 0),
+    memory      INTEGER NOT NULL CHECK (memory >= 0),
+    disk        INTEGER NOT NULL CHECK (disk >= 0),
+    subnet      TEXT    NOT NULL UNIQUE,
+    -- The guest address given last: the next search begins after it.
+    last_ip     INTEGER CHECK (last_ip BETWEEN 0 AND 4294967295),
+    joined_at   INTEGER NOT NULL CHECK (joined_at >= 0),
+    more        BLOB    NOT NULL
+) STRICT;
+
+CREATE TABLE template_versions (
+    template     TEXT    NOT NULL,
+    version      BLOB    NOT NULL CHECK (length(version) = 32),
+    sha256       BLOB    NOT NULL CHECK (length(sha256) = 32),
+    size         INTEGER NOT NULL CHECK (size > 0),
+    virtual_size INTEGER NOT NULL CHECK (virtual_size > 0),
+    format       TEXT    NOT NULL CHECK (format IN ('qcow2', 'raw')),
+    -- Not a reference: the origin may leave, the version stays.
+    origin       INTEGER NOT NULL CHECK (origin > 0),
+    added_at     INTEGER NOT NULL CHECK (added_at >= 0),
+    -- The Raft index it came with: the newest version is the one with the highest, even within one millisecond.
+    added_index  INTEGER NOT NULL,
+    more         BLOB    NOT NULL,
+    PRIMARY KEY (template, version),
+    UNIQUE (template, added_index)
+) STRICT;
+
+CREATE TABLE vms (
+    id         BLOB    NOT NULL PRIMARY KEY CHECK (length(id) = 16),
+    name       TEXT    NOT NULL UNIQUE,
+    node       INTEGER NOT NULL REFERENCES nodes (id),
+    cpus       INTEGER NOT NULL CHECK (cpus > 0),
+    memory     INTEGER NOT NULL CHECK (memory > 0),
+    disk       INTEGER NOT NULL CHECK (disk > 0),
+    template   TEXT    NOT NULL,
+    version    BLOB    NOT NULL,
+    desired    TEXT    NOT NULL CHECK (desired IN ('running', 'stopped')),
+    phase      TEXT    NOT NULL CHECK (phase IN ('live', 'deleting')),
+    ip         INTEGER NOT NULL UNIQUE CHECK (ip BETWEEN 0 AND 4294967295),
+    mac        BLOB    NOT NULL UNIQUE CHECK (length(mac) = 6),
+    generation INTEGER NOT NULL CHECK (generation > 0),
+    created_at INTEGER NOT NULL CHECK (created_at >= 0),
+    more       BLOB    NOT NULL,
+    -- Last, so that a row's other columns are reached without walking through it.
+    user_data  BLOB,
+    FOREIGN KEY (template, version) REFERENCES template_versions (template, version)
+) STRICT;
+-- Holds all that a node's reservations are summed from: a create never touches the rows of other VMs.
+CREATE INDEX vms_by_node ON vms (node, cpus, memory, disk);
+CREATE INDEX vms_by_version ON vms (template, version);
+
+CREATE TABLE join_tokens (
+    id         INTEGER NOT NULL PRIMARY KEY CHECK (id > 0),
+    key        BLOB    NOT NULL CHECK (length(key) = 32),
+    expires_at INTEGER NOT NULL CHECK (expires_at >= 0),
+    uses_left  INTEGER NOT NULL CHECK (uses_left >= 0),
+    created_at INTEGER NOT NULL CHECK (created_at >= 0)
+) STRICT;
+
+CREATE TABLE api_tokens (
+    id          INTEGER NOT NULL PRIMARY KEY CHECK (id > 0),
+    description TEXT    NOT NULL,
+    hash        BLOB    NOT NULL UNIQUE CHECK (length(hash) = 32),
+    role        TEXT    NOT NULL CHECK (role IN ('viewer', 'operator', 'admin')),
+    expires_at  INTEGER CHECK (expires_at >= 0),
+    created_at  INTEGER NOT NULL CHECK (created_at >= 0)
+) STRICT;
+
+CREATE TABLE events (
+    -- Counts without gaps, so that the oldest are found and counted without counting.
+    number  INTEGER NOT NULL PRIMARY KEY,
+    "index" INTEGER NOT NULL,
+    seq     INTEGER NOT NULL,
+    at      INTEGER NOT NULL,
+    subject TEXT    NOT NULL,
+    body    BLOB    NOT NULL,
+    UNIQUE ("index", seq)
+) STRICT;
+CREATE INDEX events_by_subject ON events (subject, number);
+
+CREATE TABLE requests (
+    -- 'client' or 'internal': each has its own lifetime and its own bounds.
+    origin   TEXT    NOT NULL CHECK (origin IN ('client', 'internal')),
+    -- Counts without gaps within an origin. Log time never goes back, so the lowest is also the oldest.
+    number   INTEGER NOT NULL,
+    -- Bytes of all replies up to this one, so that the oldest beyond the bound are found without adding up.
+    bytes    INTEGER NOT NULL,
+    actor    TEXT    NOT NULL,
+    key      TEXT    NOT NULL,
+    body     BLOB    NOT NULL CHECK (length(body) = 32),
+    reply    BLOB    NOT NULL,
+    at       INTEGER NOT NULL,
+    PRIMARY KEY (origin, number),
+    UNIQUE (actor, key)
+) STRICT;

@@ -1,0 +1,255 @@
+//! Reading the state. Every list is ordered, so that all nodes show the same.
+
+use super::{
+    digest,
+    events::{self, SubjectKey},
+    read::ReadError,
+    rows::{Cells, cluster, node, template, token, vm},
+};
+use rusqlite::{Connection, Params, Row, params};
+use std::{collections::BTreeMap, net::Ipv4Addr};
+use waifud_model::{
+    digest::Blake3,
+    event::Event,
+    ids::{NodeId, TokenId, VmId},
+    name::{NodeName, TemplateName, VmName},
+    node::Node,
+    placement::Reserved,
+    state::{ClusterInfo, ClusterState},
+    template::TemplateVersion,
+    time::Timestamp,
+    token::{ApiToken, JoinToken},
+    vm::Vm,
+};
+
+/// The state as one connection sees it. Inside a read transaction all answers are of one moment.
+#[derive(Debug, Clone, Copy)]
+pub struct View<'a> {
+    db: &'a Connection,
+}
+
+impl<'a> View<'a> {
+    /// Reads through `db`, which has `state.db` open.
+    #[must_use]
+    pub const fn new(db: &'a Connection) -> Self {
+        Self { db }
+    }
+
+    /// What the cluster is; none before it is initialised.
+    pub fn cluster(&self) -> Result<Option<ClusterInfo>, ReadError> {
+        self.one(&format!("SELECT {} FROM cluster", cluster::COLUMNS), [], cluster::read)
+    }
+
+    /// The last accepted command's time; zero before the first.
+    pub fn log_time(&self) -> Result<Timestamp, ReadError> {
+        let time = self.one("SELECT log_time FROM clock", [], |row| Cells::of("clock", row).time())?;
+        Ok(time.unwrap_or_default())
+    }
+
+    /// One node.
+    pub fn node(&self, id: NodeId) -> Result<Option<Node>, ReadError> {
+        self.one(&format!("SELECT {} FROM nodes WHERE id = ?1", node::COLUMNS), [node::key(id)], node::read)
+    }
+
+    /// One node, by name.
+    pub fn node_by_name(&self, name: &NodeName) -> Result<Option<Node>, ReadError> {
+        self.one(&format!("SELECT {} FROM nodes WHERE name = ?1", node::COLUMNS), [name.as_str()], node::read)
+    }
+
+    /// All nodes, by name.
+    pub fn nodes(&self) -> Result<Vec<Node>, ReadError> {
+        self.many(&format!("SELECT {} FROM nodes ORDER BY name", node::COLUMNS), [], node::read)
+    }
+
+    /// One VM.
+    pub fn vm(&self, id: VmId) -> Result<Option<Vm>, ReadError> {
+        self.one(&format!("SELECT {} FROM vms WHERE id = ?1", vm::COLUMNS), [id.as_bytes()], vm::read)
+    }
+
+    /// One VM, by name.
+    pub fn vm_by_name(&self, name: &VmName) -> Result<Option<Vm>, ReadError> {
+        self.one(&format!("SELECT {} FROM vms WHERE name = ?1", vm::COLUMNS), [name.as_str()], vm::read)
+    }
+
+    /// One VM, by address: how a guest is told from another.
+    pub fn vm_by_ip(&self, ip: Ipv4Addr) -> Result<Option<Vm>, ReadError> {
+        self.one(&format!("SELECT {} FROM vms WHERE ip = ?1", vm::COLUMNS), [ip.to_bits()], vm::read)
+    }
+
+    /// All VMs, those being deleted too, by name.
+    pub fn vms(&self) -> Result<Vec<Vm>, ReadError> {
+        self.many(&format!("SELECT {} FROM vms ORDER BY name", vm::COLUMNS), [], vm::read)
+    }
+
+    /// A node's VMs, those being deleted too, by name.
+    pub fn vms_on(&self, id: NodeId) -> Result<Vec<Vm>, ReadError> {
+        let sql = format!("SELECT {} FROM vms WHERE node = ?1 ORDER BY name", vm::COLUMNS);
+        self.many(&sql, [node::key(id)], vm::read)
+    }
+
+    /// All template versions, by template, the newest of each first.
+    pub fn templates(&self) -> Result<Vec<TemplateVersion>, ReadError> {
+        let sql = format!("SELECT {} FROM template_versions ORDER BY template, added_index DESC", template::COLUMNS);
+        self.many(&sql, [], template::read)
+    }
+
+    /// A template's versions, the newest first; none if there is no such template.
+    pub fn template_versions(&self, name: &TemplateName) -> Result<Vec<TemplateVersion>, ReadError> {
+        let sql = format!(
+            "SELECT {} FROM template_versions WHERE template = ?1 ORDER BY added_index DESC",
+            template::COLUMNS
+        );
+        self.many(&sql, [name.as_str()], template::read)
+    }
+
+    /// One version of a template.
+    pub fn template_version(&self, name: &TemplateName, version: Blake3) -> Result<Option<TemplateVersion>, ReadError> {
+        let sql = format!("SELECT {} FROM template_versions WHERE template = ?1 AND version = ?2", template::COLUMNS);
+        self.one(&sql, params![name.as_str(), version.0], template::read)
+    }
+
+    /// What a template's name stands for.
+    pub fn newest_version(&self, name: &TemplateName) -> Result<Option<TemplateVersion>, ReadError> {
+        let sql = format!(
+            "SELECT {} FROM template_versions WHERE template = ?1 ORDER BY added_index DESC LIMIT 1",
+            template::COLUMNS
+        );
+        self.one(&sql, [name.as_str()], template::read)
+    }
+
+    /// How many VMs stand on a template, or on one version of it.
+    pub fn vms_from(&self, name: &TemplateName, version: Option<Blake3>) -> Result<u32, ReadError> {
+        let count = |row: &Row<'_>| Cells::of("vms", row).plain();
+        let found = match version {
+            None => self.one("SELECT count(*) FROM vms WHERE template = ?1", [name.as_str()], count),
+            Some(version) => self.one(
+                "SELECT count(*) FROM vms WHERE template = ?1 AND version = ?2",
+                params![name.as_str(), version.0],
+                count,
+            ),
+        }?;
+        Ok(found.unwrap_or(0))
+    }
+
+    /// All join tokens, used up and expired ones too, by id.
+    pub fn join_tokens(&self) -> Result<Vec<JoinToken>, ReadError> {
+        let sql = format!("SELECT {} FROM join_tokens ORDER BY id", token::JOIN_COLUMNS);
+        self.many(&sql, [], token::read_join)
+    }
+
+    /// One join token.
+    pub fn join_token(&self, id: TokenId) -> Result<Option<JoinToken>, ReadError> {
+        let sql = format!("SELECT {} FROM join_tokens WHERE id = ?1", token::JOIN_COLUMNS);
+        self.one(&sql, [token::key(id)], token::read_join)
+    }
+
+    /// All API tokens, expired ones too, by id.
+    pub fn api_tokens(&self) -> Result<Vec<ApiToken>, ReadError> {
+        let sql = format!("SELECT {} FROM api_tokens ORDER BY id", token::API_COLUMNS);
+        self.many(&sql, [], token::read_api)
+    }
+
+    /// One API token.
+    pub fn api_token(&self, id: TokenId) -> Result<Option<ApiToken>, ReadError> {
+        let sql = format!("SELECT {} FROM api_tokens WHERE id = ?1", token::API_COLUMNS);
+        self.one(&sql, [token::key(id)], token::read_api)
+    }
+
+    /// The events after Raft index `since`, in order: about `limit`, never only a part of one index's.
+    pub fn events(&self, since: u64, limit: u32) -> Result<Vec<Event>, ReadError> {
+        // No index is beyond what SQLite holds, so after the largest number there is nothing.
+        let since = i64::try_from(since).unwrap_or(i64::MAX);
+        let sql =
+            format!("SELECT {} FROM events WHERE \"index\" > ?1 ORDER BY \"index\", seq LIMIT ?2", events::COLUMNS);
+        let mut found = self.many(&sql, params![since, limit], events::read)?;
+        if let Some(last) = found.last()
+            && found.len() >= limit as usize
+        {
+            let sql = format!("SELECT {} FROM events WHERE \"index\" = ?1 AND seq > ?2 ORDER BY seq", events::COLUMNS);
+            let rest = self.many(&sql, params![last.index.cast_signed(), last.seq], events::read)?;
+            found.extend(rest);
+        }
+        Ok(found)
+    }
+
+    /// The newest events, at most `limit`, in order.
+    pub fn newest_events(&self, limit: u32) -> Result<Vec<Event>, ReadError> {
+        let sql = format!("SELECT {} FROM events ORDER BY number DESC LIMIT ?1", events::COLUMNS);
+        let mut found = self.many(&sql, [limit], events::read)?;
+        found.reverse();
+        Ok(found)
+    }
+
+    /// The newest events about one object, at most `limit`, in order; also about one that is gone.
+    pub fn events_about(&self, subject: &SubjectKey, limit: u32) -> Result<Vec<Event>, ReadError> {
+        let sql = format!("SELECT {} FROM events WHERE subject = ?1 ORDER BY number DESC LIMIT ?2", events::COLUMNS);
+        let mut found = self.many(&sql, params![subject.to_string(), limit], events::read)?;
+        found.reverse();
+        Ok(found)
+    }
+
+    /// What a node has promised to its VMs; those being deleted count until they are gone.
+    pub fn reserved(&self, id: NodeId) -> Result<Reserved, ReadError> {
+        let sql = "SELECT coalesce(sum(cpus), 0), coalesce(sum(memory), 0), coalesce(sum(disk), 0), count(*)
+                   FROM vms WHERE node = ?1";
+        Ok(self.one(sql, [node::key(id)], |row| reserved(&mut Cells::of("vms", row)))?.unwrap_or_default())
+    }
+
+    /// What each node has promised to its VMs; nodes without VMs are left out.
+    pub fn reserved_by_node(&self) -> Result<BTreeMap<NodeId, Reserved>, ReadError> {
+        let sql = "SELECT node, sum(cpus), sum(memory), sum(disk), count(*) FROM vms GROUP BY node ORDER BY node";
+        let read = |row: &Row<'_>| {
+            let mut cells = Cells::of("vms", row);
+            Ok((cells.id("node", NodeId::new)?, reserved(&mut cells)?))
+        };
+        Ok(self.many(sql, [], read)?.into_iter().collect())
+    }
+
+    /// Everything but events and remembered requests.
+    pub fn whole(&self) -> Result<ClusterState, ReadError> {
+        Ok(ClusterState {
+            cluster: self.cluster()?,
+            nodes: self.nodes()?.into_iter().map(|node| (node.id, node)).collect(),
+            vms: self.vms()?.into_iter().map(|vm| (vm.id, vm)).collect(),
+            templates: self.templates()?.into_iter().map(|t| ((t.template.clone(), t.version), t)).collect(),
+            join_tokens: self.join_tokens()?.into_iter().map(|token| (token.id, token)).collect(),
+            api_tokens: self.api_tokens()?.into_iter().map(|token| (token.id, token)).collect(),
+            log_time: self.log_time()?,
+        })
+    }
+
+    /// BLAKE3 over everything replicated, events and remembered requests too. Reads all rows.
+    pub fn digest(&self) -> Result<Blake3, ReadError> {
+        digest::digest(self.db)
+    }
+
+    pub(super) fn one<T>(
+        &self,
+        sql: &str,
+        params: impl Params,
+        read: impl FnOnce(&Row<'_>) -> Result<T, ReadError>,
+    ) -> Result<Option<T>, ReadError> {
+        let mut statement = self.db.prepare_cached(sql)?;
+        let mut rows = statement.query(params)?;
+        rows.next()?.map(read).transpose()
+    }
+
+    pub(super) fn many<T>(
+        &self,
+        sql: &str,
+        params: impl Params,
+        read: impl Fn(&Row<'_>) -> Result<T, ReadError>,
+    ) -> Result<Vec<T>, ReadError> {
+        let mut statement = self.db.prepare_cached(sql)?;
+        let mut rows = statement.query(params)?;
+        let mut found = Vec::new();
+        while let Some(row) = rows.next()? {
+            found.push(read(row)?);
+        }
+        Ok(found)
+    }
+}
+
+fn reserved(cells: &mut Cells<'_>) -> Result<Reserved, ReadError> {
+    Ok(Reserved { cpus: cells.unsigned()?, memory: cells.size()?, disk: cells.size()?, vms: cells.plain()? })
+}
