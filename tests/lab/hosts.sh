@@ -24,7 +24,7 @@
 # /run/waifud-lab/NAME/HOST (a link to target/lab/hosts, short enough for the names of sockets).
 set -euo pipefail
 
-here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
 self=$here/$(basename "${BASH_SOURCE[0]}")
 name=demo
 plain=
@@ -132,14 +132,18 @@ first_process() { # HOST ROOT
 
 libvirtd_answers() { enter "$1" virsh --quiet --connect qemu:///system version; }
 
+# Another lab that ends may remove the directory of the links in between.
+link_to() { mkdir -p "$(dirname "$lab")" && ln -sfn "$1" "$lab"; }
+
 run() { # HOSTS
 	as_root
 	[[ ${1:-} =~ ^[1-9][0-9]?$ ]] || die "how many hosts?"
 	! running || die "$name runs already"
 	discard
-	local data=$here/../../target/lab/hosts/$name host
-	mkdir -p "$data" "$(dirname "$lab")"
-	ln -sfn "$(realpath "$data")" "$lab"
+	local data=$here/../../target/lab/hosts/$name
+	mkdir -p "$data"
+	data=$(realpath "$data")
+	await 5 "the link $lab" link_to "$data"
 	trap discard EXIT
 	trap 'exit 143' TERM
 	trap 'exit 130' INT

@@ -9,7 +9,7 @@
 # nor loop devices are needed: a FAT partition can be filled from outside.
 set -euo pipefail
 
-here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
 images=$here/../../target/lab/images
 kernel_package=linux-image-cloud-amd64
 # What tiny/rc loads, and what that depends on.

@@ -1,1 +1,5 @@
-//! simulation, process and real-VM tests, benches, the lab.
+//! What the tests share: several hosts on one machine, and what drives the daemons that run on them.
+//!
+//! The tests themselves are under `tests/`. Nothing here belongs to the product.
+
+pub mod lab;

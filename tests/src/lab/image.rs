@@ -1,0 +1,18 @@
+//! The tiny guest, built once and kept: see `tests/lab/tiny-image.sh`.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::Result;
+
+use super::checked;
+
+/// Where the image is, built first if it is not there yet. It boots in three seconds without KVM, writes
+/// `READY <uptime> <name> <address>` to its serial port, and greets with both on port 80.
+///
+/// # Errors
+/// When a tool is missing that `tests/lab/install.sh` installs.
+pub fn tiny_image() -> Result<PathBuf> {
+    let path = checked(&mut Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/lab/tiny-image.sh")))?;
+    Ok(PathBuf::from(path.trim()))
+}
