@@ -1,0 +1,148 @@
+//! What is said on the wire before anything else: ALPN, the byte that begins a stream, and the codes that end things.
+
+use async_trait::async_trait;
+use quinn::VarInt;
+use waifud_model::ids::NodeId;
+
+/// Connections between members.
+pub(crate) const MEMBER_ALPN: &[u8] = b"waifud/1";
+/// Connections of machines that want to become members.
+pub(crate) const JOIN_ALPN: &[u8] = b"waifud-join/1";
+
+/// What the accepting side sends, on a stream of its own, once it has let a dialling member in. Without it the dialler
+/// would take a finished handshake for success: in TLS 1.3 a client's certificate is judged after that.
+pub(crate) const WELCOME: u8 = 1;
+
+/// The largest gossip message: chitchat builds them to fit a UDP datagram.
+pub(crate) const GOSSIP_MESSAGE_MAX: usize = 65_507;
+
+/// What a stream is for; the number is its first byte. Numbers are never reused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+#[repr(u8)]
+pub enum Protocol {
+    /// Membership and observations; one stream a message, in one direction.
+    Gossip = 1,
+    /// Consensus calls.
+    Raft = 2,
+    /// Consensus snapshots.
+    Snapshot = 3,
+    /// HTTP that another node has to answer, consoles too.
+    Api = 4,
+    /// Blocks of images.
+    Image = 5,
+}
+
+impl Protocol {
+    /// The protocol that a stream's first byte names.
+    pub(crate) fn from_byte(byte: u8) -> Option<Self> {
+        [Self::Gossip, Self::Raft, Self::Snapshot, Self::Api, Self::Image].into_iter().find(|p| *p as u8 == byte)
+    }
+
+    /// Which stream's bytes go first when a connection is full: elections and heartbeats must not wait behind an image.
+    pub(crate) fn priority(self) -> i32 {
+        match self {
+            Self::Gossip | Self::Raft => 2,
+            Self::Api => 1,
+            Self::Snapshot => 0,
+            Self::Image => -1,
+        }
+    }
+}
+
+/// A stream between two members.
+#[derive(Debug)]
+pub struct PeerStream {
+    /// Towards the peer. Dropping it finishes it; [`quinn::SendStream::reset`] says that something went wrong.
+    pub send: quinn::SendStream,
+    /// From the peer.
+    pub recv: quinn::RecvStream,
+}
+
+/// Serves the streams of one protocol.
+#[async_trait]
+pub trait Service: Send + Sync + 'static {
+    /// Serves one stream that `from` opened; the byte that named the protocol is already read. `from` is who the
+    /// connection's key belongs to. Runs in a task of its own, which ends with the connection only when it next touches
+    /// the stream.
+    async fn serve(&self, from: NodeId, stream: PeerStream);
+}
+
+/// Why a connection ends; the number goes over the wire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub(crate) enum CloseCode {
+    /// The node stops.
+    ShuttingDown = 0,
+    /// The other side may not connect; the reason says why.
+    Refused = 1,
+    /// The other side was removed from the cluster.
+    Removed = 2,
+    /// The other side has more connections than it needs.
+    Surplus = 3,
+    /// A join is over.
+    JoinOver = 4,
+}
+
+impl CloseCode {
+    fn reason(self) -> &'static str {
+        match self {
+            Self::ShuttingDown => "the node is shutting down",
+            Self::Refused => "refused",
+            Self::Removed => "the node was removed from the cluster",
+            Self::Surplus => "the node has newer connections",
+            Self::JoinOver => "done",
+        }
+    }
+
+    /// The number.
+    pub(crate) fn code(self) -> VarInt {
+        VarInt::from_u32(self as u32)
+    }
+
+    /// Closes `connection`, with the standing reason.
+    pub(crate) fn close(self, connection: &quinn::Connection) {
+        connection.close(self.code(), self.reason().as_bytes());
+    }
+
+    /// Closes `connection`, with a reason for people.
+    pub(crate) fn close_with(self, connection: &quinn::Connection, reason: &str) {
+        connection.close(self.code(), reason.as_bytes());
+    }
+
+    /// Closes all connections of `endpoint`.
+    pub(crate) fn close_endpoint(self, endpoint: &quinn::Endpoint) {
+        endpoint.close(self.code(), self.reason().as_bytes());
+    }
+}
+
+/// Why a single stream is refused; the number goes over the wire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub(crate) enum StreamCode {
+    /// Nothing serves this protocol here.
+    Unserved = 1,
+    /// The stream did not say what it is for.
+    Silent = 2,
+}
+
+impl StreamCode {
+    /// The number.
+    pub(crate) fn code(self) -> VarInt {
+        VarInt::from_u32(self as u32)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_protocol_is_found_by_its_byte() {
+        for protocol in [Protocol::Gossip, Protocol::Raft, Protocol::Snapshot, Protocol::Api, Protocol::Image] {
+            assert_eq!(Protocol::from_byte(protocol as u8), Some(protocol));
+        }
+        assert_eq!(Protocol::from_byte(0), None);
+        assert_eq!(Protocol::from_byte(255), None);
+    }
+}
