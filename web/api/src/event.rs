@@ -6,7 +6,7 @@
 //!   event: event
 //!   data: {"id":"812.0","kind":"started",…}
 //!
-//!   event: observed                                    an observation: no id, may be missed, never repeated
+//!   event: observed                                 an observation: no id, may be missed, never repeated
 //!   data: {"kind":"vm","name":"web-1","status":{…}}
 //!
 //!   : keep-alive                                    a comment, at least every 15 s

@@ -9,6 +9,8 @@
 //! types, their text forms, and pure functions on them.
 
 pub mod api_secret;
+#[cfg(feature = "client")]
+pub mod client;
 pub mod cluster;
 pub mod event;
 pub mod exit;
