@@ -1,0 +1,389 @@
+//! Guests that exist only in memory, for simulations and the tests of whoever uses [`Hypervisor`]. Follows the same
+//! contract as libvirt; [`Faults`] and the methods below say when something goes wrong. Time is tokio's; no randomness.
+//!
+//! The fake outlives the node that uses it, as guests outlive waifud: a simulation restarts a node by dropping everything
+//! but its fakes.
+
+use super::{
+    Cause, Domain, DomainEvent, DomainSpec, DomainState, Happening, Health, Hypervisor, HypervisorError, OffReason,
+    PauseReason, Usage,
+};
+use crate::faults::{Faults, lock};
+use async_trait::async_trait;
+use std::{
+    collections::BTreeMap,
+    net::Ipv4Addr,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+use tokio::sync::{broadcast, watch};
+use waifud_model::{
+    ids::{Generation, VmId},
+    size::ByteSize,
+};
+
+/// As patient as libvirt's real one.
+const DEADLINE: Duration = Duration::from_secs(25);
+/// Enough for any script; a reader that lags is part of what can be tried.
+const EVENTS: usize = 256;
+
+/// The operations that can be made to fail, and are recorded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum HypervisorOp {
+    /// [`Hypervisor::list`].
+    List,
+    /// [`Hypervisor::find`].
+    Find,
+    /// [`Hypervisor::usage`].
+    Usage,
+    /// [`Hypervisor::define`].
+    Define,
+    /// [`Hypervisor::start`].
+    Start,
+    /// [`Hypervisor::shutdown`].
+    Shutdown,
+    /// [`Hypervisor::force_stop`].
+    ForceStop,
+    /// [`Hypervisor::undefine`].
+    Undefine,
+}
+
+/// A domain in memory.
+#[derive(Debug, Clone)]
+struct Guest {
+    ours: bool,
+    spec: Option<DomainSpec>,
+    ip: Ipv4Addr,
+    state: DomainState,
+    started: Option<Generation>,
+    deaf: bool,
+    /// Grows with every start, so that a shutdown under way does not hit the guest's next life.
+    life: u64,
+    started_at: tokio::time::Instant,
+}
+
+impl Guest {
+    fn domain(&self, vm: VmId) -> Domain {
+        let defined = self.spec.as_ref().map(|spec| spec.generation);
+        Domain { vm, state: self.state, defined, started: self.started, ip: self.ip }
+    }
+}
+
+#[derive(Debug)]
+struct World {
+    guests: BTreeMap<VmId, Guest>,
+    changes: Vec<(HypervisorOp, VmId)>,
+    shutdown_takes: Duration,
+    loses_events: bool,
+    down: bool,
+}
+
+/// Guests in memory.
+#[derive(Debug, Clone)]
+pub struct FakeHypervisor {
+    world: Arc<Mutex<World>>,
+    /// What goes wrong. An operation that hangs ends with [`HypervisorError::Hung`] after 25 s, as libvirt's would.
+    pub faults: Arc<Faults<HypervisorOp>>,
+    events: broadcast::Sender<DomainEvent>,
+    health: watch::Sender<Health>,
+}
+
+impl Default for FakeHypervisor {
+    fn default() -> Self {
+        let world = World {
+            guests: BTreeMap::new(),
+            changes: Vec::new(),
+            shutdown_takes: Duration::from_secs(3),
+            loses_events: false,
+            down: false,
+        };
+        Self {
+            world: Arc::new(Mutex::new(world)),
+            faults: Arc::default(),
+            events: broadcast::Sender::new(EVENTS),
+            health: watch::Sender::new(Health::Up),
+        }
+    }
+}
+
+/// What a script does to guests and to the hypervisor, and what it may look at.
+impl FakeHypervisor {
+    /// The guest dies.
+    pub fn crash(&self, vm: VmId) {
+        self.stop(vm, OffReason::Crashed, None);
+    }
+
+    /// The guest shuts itself down.
+    pub fn power_off_inside(&self, vm: VmId) {
+        self.stop(vm, OffReason::ShutDown, None);
+    }
+
+    /// Somebody takes the guest's power away with another tool.
+    pub fn destroy_outside(&self, vm: VmId) {
+        self.stop(vm, OffReason::Destroyed, None);
+    }
+
+    /// The guest is held still.
+    pub fn pause(&self, vm: VmId, reason: PauseReason) {
+        self.set(vm, DomainState::Paused(reason), Happening::Paused);
+    }
+
+    /// The guest does not hear its power button from now on.
+    pub fn make_deaf(&self, vm: VmId) {
+        if let Some(guest) = lock(&self.world).guests.get_mut(&vm) {
+            guest.deaf = true;
+        }
+    }
+
+    /// How long a guest takes to shut down when asked.
+    pub fn shutdown_takes(&self, time: Duration) {
+        lock(&self.world).shutdown_takes = time;
+    }
+
+    /// Whether events get lost from now on.
+    pub fn lose_events(&self, lose: bool) {
+        lock(&self.world).loses_events = lose;
+    }
+
+    /// The hypervisor's daemon goes away, or comes back. Guests run on; events are lost meanwhile.
+    pub fn set_down(&self, down: bool) {
+        lock(&self.world).down = down;
+        if down {
+            self.health.send_replace(Health::Down(Cause::new("injected: the daemon is away")));
+        } else {
+            self.health.send_replace(Health::Up);
+            self.emit(None, Happening::Reconnected);
+        }
+    }
+
+    /// The host loses power and comes back: every guest is off, and nobody knows why.
+    pub fn reboot_host(&self) {
+        for guest in lock(&self.world).guests.values_mut() {
+            guest.state = DomainState::Off(OffReason::Unknown);
+            guest.life += 1;
+        }
+        self.emit(None, Happening::Reconnected);
+    }
+
+    /// A domain that has a VM's name and UUID but belongs to somebody else. It runs.
+    pub fn add_foreign(&self, vm: VmId) {
+        let guest = Guest {
+            ours: false,
+            spec: None,
+            ip: Ipv4Addr::UNSPECIFIED,
+            state: DomainState::Running,
+            started: None,
+            deaf: false,
+            life: 0,
+            started_at: tokio::time::Instant::now(),
+        };
+        lock(&self.world).guests.insert(vm, guest);
+    }
+
+    /// What a domain was last defined from.
+    #[must_use]
+    pub fn spec(&self, vm: VmId) -> Option<DomainSpec> {
+        lock(&self.world).guests.get(&vm)?.spec.clone()
+    }
+
+    /// A domain as it is, foreign ones too. No call, so no fault.
+    #[must_use]
+    pub fn state(&self, vm: VmId) -> Option<DomainState> {
+        lock(&self.world).guests.get(&vm).map(|guest| guest.state)
+    }
+
+    /// The guests that have their disk open.
+    #[must_use]
+    pub fn active(&self) -> Vec<VmId> {
+        lock(&self.world).guests.iter().filter(|(_, g)| g.ours && g.state.is_active()).map(|(vm, _)| *vm).collect()
+    }
+
+    /// Every call that was to change something, in order, and forgets them.
+    #[must_use]
+    pub fn take_changes(&self) -> Vec<(HypervisorOp, VmId)> {
+        std::mem::take(&mut lock(&self.world).changes)
+    }
+
+    fn emit(&self, vm: Option<VmId>, what: Happening) {
+        let world = lock(&self.world);
+        if !world.loses_events && !world.down {
+            // Nobody listening is no error.
+            let _ = self.events.send(DomainEvent { vm, what });
+        }
+    }
+
+    fn set(&self, vm: VmId, state: DomainState, what: Happening) {
+        let changed = lock(&self.world).guests.get_mut(&vm).map(|guest| guest.state = state).is_some();
+        if changed {
+            self.emit(Some(vm), what);
+        }
+    }
+
+    /// Ends a guest's life; with `life`, only that one.
+    fn stop(&self, vm: VmId, reason: OffReason, life: Option<u64>) {
+        let stopped = lock(&self.world).guests.get_mut(&vm).is_some_and(|guest| {
+            let hit = guest.state.is_active() && life.is_none_or(|life| life == guest.life);
+            if hit {
+                guest.state = DomainState::Off(reason);
+            }
+            hit
+        });
+        if stopped {
+            self.emit(Some(vm), Happening::Stopped);
+        }
+    }
+
+    async fn meet(&self, op: HypervisorOp, what: &'static str, vm: Option<VmId>) -> Result<(), HypervisorError> {
+        if let Some(vm) = vm.filter(|_| !matches!(op, HypervisorOp::List | HypervisorOp::Find)) {
+            lock(&self.world).changes.push((op, vm));
+        }
+        if lock(&self.world).down {
+            return Err(HypervisorError::Unavailable(Cause::new("injected: the daemon is away")));
+        }
+        match tokio::time::timeout(DEADLINE, self.faults.meet(op)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => {
+                let source = Cause::new(error.to_string());
+                Err(match vm {
+                    Some(vm) => HypervisorError::Refused { what, vm, source },
+                    None => HypervisorError::Failed { what, source },
+                })
+            }
+            Err(_) => Err(HypervisorError::Hung { what, after: DEADLINE }),
+        }
+    }
+
+    /// Changes one of our guests.
+    fn with<T>(
+        &self,
+        vm: VmId,
+        f: impl FnOnce(&mut Guest) -> Result<T, HypervisorError>,
+    ) -> Result<T, HypervisorError> {
+        match lock(&self.world).guests.get_mut(&vm) {
+            None => Err(HypervisorError::NoDomain(vm)),
+            Some(guest) if !guest.ours => Err(HypervisorError::Foreign(vm)),
+            Some(guest) => f(guest),
+        }
+    }
+}
+
+#[async_trait]
+impl Hypervisor for FakeHypervisor {
+    async fn list(&self) -> Result<Vec<Domain>, HypervisorError> {
+        self.meet(HypervisorOp::List, "list the domains", None).await?;
+        Ok(lock(&self.world).guests.iter().filter(|(_, g)| g.ours).map(|(vm, g)| g.domain(*vm)).collect())
+    }
+
+    async fn find(&self, vm: VmId) -> Result<Option<Domain>, HypervisorError> {
+        self.meet(HypervisorOp::Find, "look at", Some(vm)).await?;
+        Ok(lock(&self.world).guests.get(&vm).filter(|g| g.ours).map(|g| g.domain(vm)))
+    }
+
+    async fn usage(&self) -> Result<Vec<Usage>, HypervisorError> {
+        self.meet(HypervisorOp::Usage, "measure the domains", None).await?;
+        let world = lock(&self.world);
+        let running = world.guests.iter().filter(|(_, g)| g.ours && g.state.is_active());
+        // A guest that does nothing: one hundredth of a CPU, and all its memory touched.
+        Ok(running
+            .map(|(vm, guest)| Usage {
+                vm: *vm,
+                cpu_ns: u64::try_from(guest.started_at.elapsed().as_nanos() / 100).unwrap_or(u64::MAX),
+                memory: guest.spec.as_ref().map_or(ByteSize::ZERO, |spec| spec.memory.current),
+            })
+            .collect())
+    }
+
+    async fn define(&self, spec: &DomainSpec) -> Result<(), HypervisorError> {
+        let vm = spec.vm;
+        self.meet(HypervisorOp::Define, "define", Some(vm)).await?;
+        match self.with(vm, |guest| {
+            guest.ip = spec.nic.ip;
+            guest.spec = Some(spec.clone());
+            Ok(())
+        }) {
+            Err(HypervisorError::NoDomain(_)) => {
+                let guest = Guest {
+                    ours: true,
+                    ip: spec.nic.ip,
+                    spec: Some(spec.clone()),
+                    state: DomainState::Off(OffReason::Unknown),
+                    started: None,
+                    deaf: false,
+                    life: 0,
+                    started_at: tokio::time::Instant::now(),
+                };
+                lock(&self.world).guests.insert(vm, guest);
+            }
+            other => other?,
+        }
+        self.emit(Some(vm), Happening::Definition);
+        Ok(())
+    }
+
+    async fn start(&self, vm: VmId, generation: Generation) -> Result<(), HypervisorError> {
+        self.meet(HypervisorOp::Start, "start", Some(vm)).await?;
+        let began = self.with(vm, |guest| {
+            guest.started = Some(generation);
+            let off = !guest.state.is_active();
+            if off {
+                guest.state = DomainState::Running;
+                guest.life += 1;
+                guest.started_at = tokio::time::Instant::now();
+            }
+            Ok(off)
+        })?;
+        if began {
+            self.emit(Some(vm), Happening::Started);
+        }
+        Ok(())
+    }
+
+    async fn shutdown(&self, vm: VmId) -> Result<(), HypervisorError> {
+        self.meet(HypervisorOp::Shutdown, "shut down", Some(vm)).await?;
+        let hears =
+            self.with(vm, |guest| Ok((guest.state == DomainState::Running && !guest.deaf).then_some(guest.life)))?;
+        if let Some(life) = hears {
+            let (fake, takes) = (self.clone(), lock(&self.world).shutdown_takes);
+            tokio::spawn(async move {
+                tokio::time::sleep(takes).await;
+                fake.stop(vm, OffReason::ShutDown, Some(life));
+            });
+        }
+        Ok(())
+    }
+
+    async fn force_stop(&self, vm: VmId) -> Result<(), HypervisorError> {
+        self.meet(HypervisorOp::ForceStop, "stop", Some(vm)).await?;
+        match self.with(vm, |_| Ok(())) {
+            Ok(()) => self.stop(vm, OffReason::Destroyed, None),
+            Err(HypervisorError::NoDomain(_)) => {}
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    async fn undefine(&self, vm: VmId) -> Result<(), HypervisorError> {
+        self.meet(HypervisorOp::Undefine, "undefine", Some(vm)).await?;
+        let running = |guest: &mut Guest| match guest.state.is_active() {
+            true => Err(HypervisorError::Refused { what: "undefine", vm, source: Cause::new("the guest is running") }),
+            false => Ok(()),
+        };
+        match self.with(vm, running) {
+            Ok(()) => {
+                lock(&self.world).guests.remove(&vm);
+                self.emit(Some(vm), Happening::Definition);
+                Ok(())
+            }
+            Err(HypervisorError::NoDomain(_)) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn events(&self) -> broadcast::Receiver<DomainEvent> {
+        self.events.subscribe()
+    }
+
+    fn health(&self) -> watch::Receiver<Health> {
+        self.health.subscribe()
+    }
+}

@@ -1,0 +1,188 @@
+//! Guests by libvirt. Two [lanes](lane): one looks, one changes, so that a guest that takes long to stop does not make the
+//! states of all others unknown. Events come from the lane that looks.
+//!
+//! ```text
+//!   Libvirt ──┬── lane "look"    list, find, usage; lifecycle events ──┐
+//!             └── lane "change"  define, start, stop, undefine         ├──> libvirtd
+//!   event_loop (one a process): events, keep-alive, lost connections ──┘
+//! ```
+
+pub mod event_loop;
+mod explain;
+mod ffi;
+mod lane;
+mod session;
+mod state;
+
+use super::{Domain, DomainEvent, DomainSpec, Happening, Health, Hypervisor, HypervisorError, Usage};
+use crate::faults::lock;
+use async_trait::async_trait;
+use lane::{Lane, Opener, Report};
+use session::{Marks, Session};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+use tokio::sync::{broadcast, watch};
+use waifud_model::ids::{ClusterId, Generation, VmId};
+
+/// Events kept for a reader that is behind. One that lags further looks at everything, which costs a bulk request.
+const EVENTS: usize = 1024;
+
+/// Where libvirt is, and how patient to be with it.
+#[derive(Debug, Clone)]
+pub struct LibvirtConfig {
+    /// The connection's URI: `qemu:///system`.
+    pub uri: String,
+    /// Domains marked with another cluster are foreign.
+    pub cluster: ClusterId,
+    /// How long a question may take. More than libvirt's own keep-alive (20 s), which ends a dead connection cleanly.
+    pub look: Duration,
+    /// How long a change may take. libvirt itself waits up to 30 s for a busy domain, and for a guest to be killed.
+    pub change: Duration,
+}
+
+impl LibvirtConfig {
+    /// The system's libvirt, with the usual patience.
+    #[must_use]
+    pub fn system(cluster: ClusterId) -> Self {
+        Self {
+            uri: "qemu:///system".to_owned(),
+            cluster,
+            look: Duration::from_secs(25),
+            change: Duration::from_secs(60),
+        }
+    }
+}
+
+/// Guests by libvirt.
+#[derive(Debug)]
+pub struct Libvirt {
+    look: Lane,
+    change: Lane,
+    config: LibvirtConfig,
+    events: broadcast::Sender<DomainEvent>,
+    health: watch::Sender<Health>,
+}
+
+impl Libvirt {
+    /// Starts to connect, in the background and for as long as it takes: a libvirtd that is not there yet is no error.
+    ///
+    /// # Errors
+    /// If the system gives no threads.
+    pub fn start(config: LibvirtConfig) -> Result<Self, HypervisorError> {
+        let events = broadcast::Sender::new(EVENTS);
+        let health = watch::Sender::new(Health::Unknown);
+        let marks = Marks::default();
+        let board = Arc::new(Board { lanes: Mutex::new([Health::Unknown, Health::Unknown]), worst: health.clone() });
+        let report = |lane: usize| -> Report {
+            let (board, events) = (Arc::clone(&board), events.clone());
+            Arc::new(move |health: Health| {
+                // Whoever follows events has missed some if this connection is not the first.
+                if lane == LOOK && health.is_up() {
+                    let _ = events.send(DomainEvent { vm: None, what: Happening::Reconnected });
+                }
+                board.set(lane, health);
+            })
+        };
+        let look = Lane::start("look", opener(&config, &marks, Some(events.clone())), report(LOOK))?;
+        let change = Lane::start("change", opener(&config, &marks, None), report(CHANGE))?;
+        Ok(Self { look, change, config, events, health })
+    }
+
+    async fn change(
+        &self,
+        what: &'static str,
+        f: impl FnOnce(&Session) -> Result<(), HypervisorError> + Send + 'static,
+    ) -> Result<(), HypervisorError> {
+        self.change.call(what, self.config.change, f).await
+    }
+}
+
+const LOOK: usize = 0;
+const CHANGE: usize = 1;
+
+fn opener(config: &LibvirtConfig, marks: &Marks, events: Option<broadcast::Sender<DomainEvent>>) -> Opener {
+    let (uri, cluster, marks) = (config.uri.clone(), config.cluster, Arc::clone(marks));
+    Arc::new(move || {
+        let listener = events.clone().map(|events| -> ffi::Listener {
+            let marks = Arc::clone(&marks);
+            Box::new(move |uuid, event| {
+                let Some(vm) = session::vm_of(uuid) else { return };
+                let what = state::happening(event);
+                if what == Happening::Definition {
+                    lock(&marks).remove(&vm);
+                }
+                // Nobody listening is no error.
+                let _ = events.send(DomainEvent { vm: Some(vm), what });
+            })
+        });
+        Session::open(&uri, cluster, Arc::clone(&marks), listener)
+    })
+}
+
+/// The health of both lanes, and the worse of them.
+struct Board {
+    lanes: Mutex<[Health; 2]>,
+    worst: watch::Sender<Health>,
+}
+
+impl Board {
+    fn set(&self, lane: usize, health: Health) {
+        let mut lanes = lock(&self.lanes);
+        lanes[lane] = health;
+        let severity = |health: &Health| match health {
+            Health::Up => 0,
+            Health::Unknown => 1,
+            Health::Down(_) => 2,
+            Health::Hung { .. } => 3,
+        };
+        if let Some(worst) = lanes.iter().max_by_key(|health| severity(health)) {
+            self.worst.send_replace(worst.clone());
+        }
+    }
+}
+
+#[async_trait]
+impl Hypervisor for Libvirt {
+    async fn list(&self) -> Result<Vec<Domain>, HypervisorError> {
+        self.look.call("list the domains", self.config.look, Session::list).await
+    }
+
+    async fn find(&self, vm: VmId) -> Result<Option<Domain>, HypervisorError> {
+        self.look.call("look at a domain", self.config.look, move |session| session.find(vm)).await
+    }
+
+    async fn usage(&self) -> Result<Vec<Usage>, HypervisorError> {
+        self.look.call("measure the domains", self.config.look, Session::usage).await
+    }
+
+    async fn define(&self, spec: &DomainSpec) -> Result<(), HypervisorError> {
+        let spec = spec.clone();
+        self.change("define a domain", move |session| session.define(&spec)).await
+    }
+
+    async fn start(&self, vm: VmId, generation: Generation) -> Result<(), HypervisorError> {
+        self.change("start a guest", move |session| session.start(vm, generation)).await
+    }
+
+    async fn shutdown(&self, vm: VmId) -> Result<(), HypervisorError> {
+        self.change("shut a guest down", move |session| session.shutdown(vm)).await
+    }
+
+    async fn force_stop(&self, vm: VmId) -> Result<(), HypervisorError> {
+        self.change("stop a guest", move |session| session.force_stop(vm)).await
+    }
+
+    async fn undefine(&self, vm: VmId) -> Result<(), HypervisorError> {
+        self.change("undefine a domain", move |session| session.undefine(vm)).await
+    }
+
+    fn events(&self) -> broadcast::Receiver<DomainEvent> {
+        self.events.subscribe()
+    }
+
+    fn health(&self) -> watch::Receiver<Health> {
+        self.health.subscribe()
+    }
+}

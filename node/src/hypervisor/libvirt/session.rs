@@ -1,0 +1,300 @@
+//! One open connection, and what is done with it. Everything here blocks; it runs on a [lane](super::lane)'s thread only.
+//!
+//! A session never touches a domain before it has read its mark and found it to be of its own cluster.
+
+use super::{
+    event_loop,
+    explain::{cause, is},
+    ffi::{Connection, Handle, Listener, statistics},
+    state::domain_state,
+};
+use crate::{
+    faults::lock,
+    hypervisor::{
+        Cause, Domain, DomainSpec, DomainState, DomainType, HypervisorError, Mark, Usage, domain_xml,
+        mark::{NAMESPACE, PREFIX},
+    },
+};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+};
+use uuid::Uuid;
+use virt::{
+    connect::Connect,
+    error::{Error, ErrorNumber},
+    sys,
+};
+use waifud_model::{
+    ids::{ClusterId, Generation, VmId},
+    size::ByteSize,
+};
+
+type Result<T> = std::result::Result<T, HypervisorError>;
+
+/// Keep-alive: a libvirtd that is silent for this many seconds is asked, and given up after so many questions.
+const KEEP_ALIVE: (i32, u32) = (5, 3);
+
+/// What is not among the answers of a bulk request: each domain's mark, remembered until its definition changes. None is
+/// remembered too: a domain whose name is an id but that is not ours. For listings only; before a domain is touched its
+/// mark is read afresh.
+pub(super) type Marks = Arc<Mutex<HashMap<VmId, Option<Marked>>>>;
+
+/// A mark, and whether it is in a definition that survives the guest's stop.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Marked {
+    mark: Mark,
+    persistent: bool,
+}
+
+impl Marked {
+    fn domain(self, state: DomainState) -> Domain {
+        let Mark { vm, generation, started, ip, .. } = self.mark;
+        Domain { vm, state, defined: self.persistent.then_some(generation), started, ip }
+    }
+}
+
+/// An open connection.
+#[derive(Debug)]
+pub(super) struct Session {
+    connection: Connection,
+    cluster: ClusterId,
+    /// libvirt's mock driver knows only its own type of domain, and fewer flags.
+    mock: bool,
+    marks: Marks,
+}
+
+/// The VM a UUID belongs to, if it has the shape of ours. Most foreign domains end here.
+pub(super) fn vm_of(uuid: [u8; 16]) -> Option<VmId> {
+    Uuid::from_bytes(uuid).to_string().parse().ok()
+}
+
+impl Session {
+    /// Connects. With a listener, lifecycle events go there.
+    pub(super) fn open(
+        uri: &str,
+        cluster: ClusterId,
+        marks: Marks,
+        listener: Option<Listener>,
+    ) -> std::result::Result<Self, Cause> {
+        event_loop::start()?;
+        let mut connection = Connection::new(Connect::open(Some(uri)).map_err(|e| cause(&e))?);
+        let unsupported = |e: Error| if is(&e, ErrorNumber::NoSupport) { Ok(()) } else { Err(cause(&e)) };
+        connection.set_keep_alive(KEEP_ALIVE.0, KEEP_ALIVE.1).or_else(unsupported)?;
+        connection.notice_loss().or_else(unsupported)?;
+        if let Some(listener) = listener {
+            connection.listen(listener).map_err(|e| cause(&e))?;
+        }
+        // Definitions may have changed while nobody listened.
+        lock(&marks).clear();
+        Ok(Self { connection, cluster, mock: uri.starts_with("test:"), marks })
+    }
+
+    pub(super) fn is_alive(&self) -> bool {
+        self.connection.is_alive()
+    }
+
+    pub(super) fn list(&self) -> Result<Vec<Domain>> {
+        let what = "list the domains";
+        let records = statistics(&self.connection, sys::VIR_DOMAIN_STATS_STATE, 0).map_err(|e| failed(what, &e))?;
+        let mut domains = Vec::new();
+        for record in records {
+            let Some(vm) = vm_of(record.uuid) else { continue };
+            let Some(marked) = self.remembered(vm, &record.handle)? else { continue };
+            let number = |name| record.get(name).and_then(|n| u32::try_from(n).ok());
+            // The bulk answer leaves out what it could not get; one question more, then.
+            let state = match (number("state.state"), number("state.reason")) {
+                (Some(state), Some(reason)) => domain_state(state, reason),
+                _ => match record.handle.state() {
+                    Ok((state, reason)) => domain_state(state, reason),
+                    Err(e) if is(&e, ErrorNumber::NoDomain) => continue,
+                    Err(e) => return Err(refused("look at", vm, &e)),
+                },
+            };
+            domains.push(marked.domain(state));
+        }
+        domains.sort_by_key(|domain| domain.vm);
+        Ok(domains)
+    }
+
+    pub(super) fn find(&self, vm: VmId) -> Result<Option<Domain>> {
+        match self.ours(vm) {
+            Ok((handle, marked)) => match handle.state() {
+                Ok((state, reason)) => Ok(Some(marked.domain(domain_state(state, reason)))),
+                Err(e) if is(&e, ErrorNumber::NoDomain) => Ok(None),
+                Err(e) => Err(refused("look at", vm, &e)),
+            },
+            Err(HypervisorError::NoDomain(_) | HypervisorError::Foreign(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    pub(super) fn usage(&self) -> Result<Vec<Usage>> {
+        let what = sys::VIR_DOMAIN_STATS_CPU_TOTAL | sys::VIR_DOMAIN_STATS_BALLOON;
+        // A domain in the middle of a long job would hold up everybody's answer.
+        let nowait = if self.mock { 0 } else { sys::VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT };
+        let flags = sys::VIR_CONNECT_GET_ALL_DOMAINS_STATS_ACTIVE | nowait;
+        let records = statistics(&self.connection, what, flags).map_err(|e| failed("measure the domains", &e))?;
+        let mut used = Vec::new();
+        for record in records {
+            let Some(vm) = vm_of(record.uuid) else { continue };
+            let cpu_ns = record.get("cpu.time");
+            let kib = record.get("balloon.rss").or_else(|| record.get("balloon.current"));
+            if let (Some(cpu_ns), Some(kib), Some(_)) = (cpu_ns, kib, self.remembered(vm, &record.handle)?) {
+                used.push(Usage { vm, cpu_ns, memory: ByteSize::bytes(kib.saturating_mul(1024)) });
+            }
+        }
+        used.sort_by_key(|usage| usage.vm);
+        Ok(used)
+    }
+
+    pub(super) fn define(&self, spec: &DomainSpec) -> Result<()> {
+        let started = match self.ours(spec.vm) {
+            Ok((_, marked)) => marked.mark.started,
+            Err(HypervisorError::NoDomain(_)) => None,
+            Err(error) => return Err(error),
+        };
+        let kind = if self.mock { DomainType::Test } else { spec.accel.into() };
+        let xml = domain_xml(spec, self.cluster, kind, started)?;
+        let defined = self.connection.define_domain_xml(&xml).map(Handle::new);
+        self.forget(spec.vm);
+        defined.map(drop).map_err(|e| refused("define", spec.vm, &e))
+    }
+
+    pub(super) fn start(&self, vm: VmId, generation: Generation) -> Result<()> {
+        let (handle, marked) = self.ours(vm)?;
+        let refused = |e: Error| refused("start", vm, &e);
+        if !handle.is_active().map_err(refused)?
+            && let Err(error) = handle.create()
+            // Somebody may have been faster; then it runs, and that is what was wanted.
+            && !handle.is_active().map_err(refused)?
+        {
+            return Err(refused(error));
+        }
+        if marked.mark.started == Some(generation) || !marked.persistent {
+            return Ok(());
+        }
+        let mark = Mark { started: Some(generation), ..marked.mark };
+        let noted = handle.set_metadata(
+            sys::VIR_DOMAIN_METADATA_ELEMENT.cast_signed(),
+            Some(&mark.to_bare_xml()),
+            Some(PREFIX),
+            Some(NAMESPACE),
+            sys::VIR_DOMAIN_AFFECT_CONFIG,
+        );
+        self.forget(vm);
+        noted.map_err(|e| HypervisorError::Refused { what: "note the start of", vm, source: cause(&e) })
+    }
+
+    pub(super) fn shutdown(&self, vm: VmId) -> Result<()> {
+        let (handle, _) = self.ours(vm)?;
+        // The power button only: with the agent's flag libvirt waits for an agent that may hang.
+        match handle.shutdown_flags(sys::VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN) {
+            // The mock driver, and some machines, know no flags.
+            Err(e) if is(&e, ErrorNumber::InvalidArg) => unless_off(&handle, handle.shutdown()),
+            other => unless_off(&handle, other),
+        }
+        .map_err(|e| refused("shut down", vm, &e))
+    }
+
+    pub(super) fn force_stop(&self, vm: VmId) -> Result<()> {
+        match self.ours(vm) {
+            Ok((handle, _)) => unless_off(&handle, handle.destroy()).map_err(|e| refused("stop", vm, &e)),
+            Err(HypervisorError::NoDomain(_)) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    pub(super) fn undefine(&self, vm: VmId) -> Result<()> {
+        let (handle, marked) = match self.ours(vm) {
+            Ok(found) => found,
+            Err(HypervisorError::NoDomain(_)) => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        let refused = |e: Error| refused("undefine", vm, &e);
+        if handle.is_active().map_err(refused)? {
+            // libvirt would take away the definition and let the guest run on without one.
+            let source = Cause::new("the guest is running");
+            return Err(HypervisorError::Refused { what: "undefine", vm, source });
+        }
+        if !marked.persistent {
+            return Ok(());
+        }
+        let mut flags = sys::VIR_DOMAIN_UNDEFINE_MANAGED_SAVE | sys::VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA;
+        if !self.mock {
+            flags |= sys::VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA | sys::VIR_DOMAIN_UNDEFINE_NVRAM;
+        }
+        let gone = handle.undefine_flags(flags);
+        self.forget(vm);
+        match gone {
+            Err(e) if !is(&e, ErrorNumber::NoDomain) => Err(refused(e)),
+            _ => Ok(()),
+        }
+    }
+
+    /// The domain and its fresh mark; an error if there is none, or it is not ours.
+    fn ours(&self, vm: VmId) -> Result<(Handle, Marked)> {
+        let handle = match self.connection.lookup_domain_by_uuid_string(&vm.to_string()) {
+            Ok(domain) => Handle::new(domain),
+            Err(e) if is(&e, ErrorNumber::NoDomain) => return Err(HypervisorError::NoDomain(vm)),
+            Err(e) => return Err(refused("look up", vm, &e)),
+        };
+        match self.mark(vm, &handle) {
+            Ok(Some(marked)) => Ok((handle, marked)),
+            Ok(None) => Err(HypervisorError::Foreign(vm)),
+            Err(e) if is(&e, ErrorNumber::NoDomain) => Err(HypervisorError::NoDomain(vm)),
+            Err(e) => Err(refused("read the mark of", vm, &e)),
+        }
+    }
+
+    /// The mark, if it is of this cluster and this VM. A broken one is nobody's.
+    fn mark(&self, vm: VmId, handle: &Handle) -> std::result::Result<Option<Marked>, Error> {
+        let read = |flags| match handle.metadata(sys::VIR_DOMAIN_METADATA_ELEMENT.cast_signed(), Some(NAMESPACE), flags)
+        {
+            Ok(xml) => Ok(Mark::parse(&xml).ok()),
+            Err(e) if is(&e, ErrorNumber::NoDomainMetadata) => Ok(None),
+            Err(e) => Err(e),
+        };
+        let persistent = handle.is_persistent()?;
+        let mark = read(if persistent { sys::VIR_DOMAIN_AFFECT_CONFIG } else { sys::VIR_DOMAIN_AFFECT_LIVE })?;
+        Ok(mark.filter(|m| m.cluster == self.cluster && m.vm == vm).map(|mark| Marked { mark, persistent }))
+    }
+
+    fn remembered(&self, vm: VmId, handle: &Handle) -> Result<Option<Marked>> {
+        if let Some(known) = lock(&self.marks).get(&vm) {
+            return Ok(*known);
+        }
+        match self.mark(vm, handle) {
+            Ok(marked) => {
+                lock(&self.marks).insert(vm, marked);
+                Ok(marked)
+            }
+            // It went between the listing and the question.
+            Err(e) if is(&e, ErrorNumber::NoDomain) => Ok(None),
+            Err(e) => Err(refused("read the mark of", vm, &e)),
+        }
+    }
+
+    fn forget(&self, vm: VmId) {
+        lock(&self.marks).remove(&vm);
+    }
+}
+
+fn refused(what: &'static str, vm: VmId, error: &Error) -> HypervisorError {
+    HypervisorError::Refused { what, vm, source: cause(error) }
+}
+
+fn failed(what: &'static str, error: &Error) -> HypervisorError {
+    HypervisorError::Failed { what, source: cause(error) }
+}
+
+/// A guest that is off, or not there, is what was wanted when it is to stop. Drivers refuse that with different codes, so
+/// the guest is looked at.
+fn unless_off(handle: &Handle, result: std::result::Result<(), Error>) -> std::result::Result<(), Error> {
+    let Err(error) = result else { return Ok(()) };
+    match handle.is_active() {
+        Ok(false) => Ok(()),
+        Err(e) if is(&e, ErrorNumber::NoDomain) => Ok(()),
+        _ => Err(error),
+    }
+}

@@ -1,0 +1,96 @@
+//! Running guests: the [`Hypervisor`] trait in our own words, libvirt behind it, and a fake for simulations.
+//!
+//! In: a [`DomainSpec`], pure data. Out: [`Domain`]s as they are, and [`DomainEvent`]s that say where to look again.
+//! Events are hints and may be lost; states are truth. A domain without our mark, or with that of another cluster, is
+//! never listed and never touched. No libvirt type leaves this room, and nothing here decides *whether* a guest may
+//! run: that is reconcile's affair.
+//!
+//! ```text
+//!   reconcile ──> Hypervisor ──┬── libvirt/   lane (thread, queue, deadline) ──> session ──> ffi ──> libvirtd
+//!      ▲                       └── fake/      in memory, with faults, on tokio's clock
+//!      └────── DomainEvent, Health ─────────────┘
+//! ```
+
+mod domain;
+mod error;
+pub mod fake;
+pub mod libvirt;
+mod mark;
+mod xml;
+
+pub use domain::{
+    Accel, Cpus, Disk, DiskCache, Domain, DomainEvent, DomainSpec, DomainState, Happening, Health, Machine, Memory,
+    Nic, OffReason, PauseReason, Usage,
+};
+pub use error::{Cause, HypervisorError};
+pub use mark::Mark;
+pub use xml::{DomainType, domain_xml};
+
+use async_trait::async_trait;
+use std::fmt::Debug;
+use tokio::sync::{broadcast, watch};
+use waifud_model::ids::{Generation, VmId};
+
+/// What runs guests on this node.
+///
+/// Every call ends: an implementation that gets no answer in time returns [`HypervisorError::Hung`], and whether the call
+/// took effect is then unknown. Calls may be repeated: what is done already is no error. A call's future may be dropped at
+/// any time; the call then happens or not, but never by halves that a repetition would not mend.
+#[async_trait]
+pub trait Hypervisor: Send + Sync + Debug {
+    /// All domains of this cluster on this node, in the order of their ids. One bulk request, however many there are.
+    ///
+    /// # Errors
+    /// If it cannot be told; that never means that there are none.
+    async fn list(&self) -> Result<Vec<Domain>, HypervisorError>;
+
+    /// One domain, looked at afresh. None if there is no such domain, or only a foreign one of that name.
+    ///
+    /// # Errors
+    /// If it cannot be told.
+    async fn find(&self, vm: VmId) -> Result<Option<Domain>, HypervisorError>;
+
+    /// What the running domains use, in the order of their ids. One bulk request. Domains that are busy are left out.
+    ///
+    /// # Errors
+    /// If it cannot be told.
+    async fn usage(&self) -> Result<Vec<Usage>, HypervisorError>;
+
+    /// Makes the domain, or brings its definition to `spec`. A running guest goes on as it was made; it takes up the new
+    /// definition when it is started the next time.
+    ///
+    /// # Errors
+    /// [`HypervisorError::Foreign`] if somebody else's domain has that name or UUID.
+    async fn define(&self, spec: &DomainSpec) -> Result<(), HypervisorError>;
+
+    /// Starts the domain, and notes in its mark that it was started for `generation`. If it runs, only the note is made.
+    ///
+    /// # Errors
+    /// If it is not defined, or the guest could not be started.
+    async fn start(&self, vm: VmId, generation: Generation) -> Result<(), HypervisorError>;
+
+    /// Asks the guest to shut down, as by its power button. Returns when it was asked, not when it is off.
+    ///
+    /// # Errors
+    /// If it is not defined. A guest that is off is no error.
+    async fn shutdown(&self, vm: VmId) -> Result<(), HypervisorError>;
+
+    /// Takes the power away. What the guest had not written is lost.
+    ///
+    /// # Errors
+    /// If the guest may still run. A domain that is off or not there is no error.
+    async fn force_stop(&self, vm: VmId) -> Result<(), HypervisorError>;
+
+    /// Away with the definition, and what the hypervisor keeps beside it: saved memory, firmware variables, snapshot
+    /// records. The disk stays.
+    ///
+    /// # Errors
+    /// If it is running, or may still be there. A domain that is not there is no error.
+    async fn undefine(&self, vm: VmId) -> Result<(), HypervisorError>;
+
+    /// What happens to domains from now on. A reader that lags loses the oldest, and should then look at everything.
+    fn events(&self) -> broadcast::Receiver<DomainEvent>;
+
+    /// Does the hypervisor answer?
+    fn health(&self) -> watch::Receiver<Health>;
+}
