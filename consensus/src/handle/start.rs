@@ -1,0 +1,121 @@
+//! From a directory to a running node.
+
+use super::{Handle, Inner, StartError, metrics::Requests, status};
+use crate::{
+    config::{Config, SnapshotRule, Timing},
+    database::{DirLock, Halted},
+    liveness::Liveness,
+    log::LogStore,
+    raft::{Raft, applied::AppliedState, machine::StateMachine, network::Network},
+    snapshot::Snapshots,
+    transport::Transport,
+    voters,
+};
+use openraft::{LogIdOptionExt, SnapshotPolicy, storage::RaftLogStorage};
+use std::{
+    fs,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+use tokio::sync::watch;
+
+/// A learner this close to the end of the log counts as caught up; openraft's own default is 5000.
+const LAG: u64 = 100;
+
+/// How long openraft leaves a peer alone that cannot be reached. The heartbeats go on meanwhile, so the longest pause is
+/// what a follower that comes back waits for entries.
+const BACKOFF: &str = "50ms 100ms 200ms ...500ms";
+
+/// At most so many entries go to a follower at once; their bytes are bounded by the log.
+const ENTRIES: u64 = 512;
+
+impl Handle {
+    /// Opens the databases and starts Raft. A node without a cluster waits until a leader finds it, or for
+    /// [`bootstrap`](Self::bootstrap).
+    ///
+    /// # Errors
+    /// If the directory is in use, its files are damaged, or the configuration contradicts itself.
+    pub async fn start(
+        config: Config,
+        transport: Arc<dyn Transport>,
+        liveness: watch::Receiver<Liveness>,
+    ) -> Result<Self, StartError> {
+        fs::create_dir_all(&config.dir).map_err(StartError::Dir)?;
+        let lock = DirLock::take(&config.dir).map_err(StartError::Locked)?;
+        let halted = Halted::default();
+        let mut log = LogStore::open(&config.dir, config.storage, halted.clone())?;
+        let state = AppliedState::open(&config.dir, config.storage, halted.clone())?;
+        let snapshots = Snapshots::open(config.dir.join("snapshots"), config.storage)?;
+        no_hole(&mut log, &state, &snapshots).await?;
+
+        let raft_config = raft_config(config.timing, config.snapshot)?;
+        let network = Network::new(transport.clone());
+        let machine = StateMachine::new(state.clone(), snapshots.clone());
+        let raft = Raft::new(config.node, raft_config, network, log.clone(), machine)
+            .await
+            .map_err(|error| StartError::Raft(error.to_string()))?;
+
+        let (status, follow) = status::follow(config.node, &raft, &halted);
+        let tasks = vec![
+            tokio::spawn(follow).abort_handle(),
+            tokio::spawn(voters::run(config.node, config.voters, raft.clone(), state.clone(), liveness.clone()))
+                .abort_handle(),
+        ];
+        let inner = Inner {
+            config,
+            raft,
+            log,
+            state,
+            snapshots,
+            transport,
+            liveness,
+            status,
+            halted,
+            requests: Requests::default(),
+            tasks,
+            lock: Mutex::new(Some(lock)),
+        };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+}
+
+/// What the log no longer has must be in the state, or in a snapshot that openraft then installs by itself.
+async fn no_hole(log: &mut LogStore, state: &AppliedState, snapshots: &Snapshots) -> Result<(), StartError> {
+    let log = log.get_log_state().await.map_err(|error| StartError::Storage(error.into()))?;
+    let snapshot = snapshots.current().and_then(|snapshot| snapshot.meta().last_log_id);
+    let (reached, purged) = (state.progress().last.max(snapshot), log.last_purged_log_id);
+    if reached.next_index() < purged.next_index() {
+        let (applied, purged) = (reached.map_or(0, |id| id.index()), purged.map_or(0, |id| id.index()));
+        return Err(StartError::Hole { applied, purged });
+    }
+    Ok(())
+}
+
+fn raft_config(timing: Timing, snapshot: SnapshotRule) -> Result<Arc<openraft::Config>, StartError> {
+    let config = openraft::Config {
+        cluster_name: "waifud".into(),
+        heartbeat_interval: millis(timing.heartbeat),
+        election_timeout_min: millis(timing.election_min),
+        election_timeout_max: millis(timing.election_max),
+        install_snapshot_timeout: millis(timing.snapshot_transfer),
+        snapshot_policy: SnapshotPolicy::LogsSinceLast(snapshot.every.max(1)),
+        max_in_snapshot_log_to_keep: snapshot.keep,
+        // Purging is a transaction with two fsyncs; one every few hundred entries is enough.
+        purge_batch_size: (snapshot.every / 16).max(1),
+        max_payload_entries: ENTRIES,
+        replication_lag_threshold: LAG,
+        enable_pre_vote: Some(true),
+        // A power cut may take the end of `state.db` away. A leader that took its leadership up again without an election
+        // would serve reads from such a state.
+        enable_leader_restore: Some(false),
+        // A leader that can send but not hear would hold the others in leases for ever while it can commit nothing.
+        quorum_loss_probe_interval: Some(millis(timing.election_max) * 2 + millis(timing.heartbeat)),
+        backoff: BACKOFF.into(),
+        ..openraft::Config::default()
+    };
+    config.validate().map(Arc::new).map_err(|error| StartError::Config(error.to_string()))
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
