@@ -8,7 +8,6 @@
 //! kept for ever, and the other way round. So nothing here is a `Command` or a stored record, and nothing here decides:
 //! types, their text forms, and pure functions on them.
 
-pub mod api_secret;
 #[cfg(feature = "client")]
 pub mod client;
 pub mod cluster;
