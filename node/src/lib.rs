@@ -1,7 +1,11 @@
 //! The daemon.
 
+pub mod config;
 pub mod faults;
 pub mod hypervisor;
 pub mod images;
 pub mod net;
 pub mod volumes;
+
+#[cfg(test)]
+mod small_disk;

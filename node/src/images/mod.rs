@@ -11,11 +11,36 @@
 //!   peers ──────> fetch (verify) ─────────┘            └──> serve_blocks ──> peers
 //! ```
 
+mod address;
+mod detect;
+mod download;
 mod error;
 pub mod fake;
+mod fetch;
+mod import;
+mod inspect;
+mod layout;
+mod peers;
+mod progress;
+pub(crate) mod qcow2;
 pub mod qemu_img;
+mod refusal;
+mod serve;
+mod store;
+mod tree;
+mod wire;
 
+pub use address::AddressPolicy;
+pub use download::{DownloadError, DownloadSettings};
 pub use error::ImageError;
+pub use fetch::{FetchError, Patience, PeerFault, PeerFaults};
+pub use import::{Expected, ImportedImage, Limits};
+pub use peers::{ImagePeers, NoPeers, PeerReader, PeerWriter};
+pub use progress::Progress;
+pub use refusal::Refusal;
+pub use store::{Store, StoreSettings};
+
+pub(crate) use refusal::LookError;
 
 use async_trait::async_trait;
 use std::{fmt::Debug, path::PathBuf};

@@ -127,7 +127,12 @@ impl QemuImg {
             .await
             .map_err(|_| ToolError::Timeout { program: NAME, command: command.to_owned(), after: self.patience })?;
         let said = String::from_utf8_lossy(&stderr.map_err(start)?).split_whitespace().collect::<Vec<_>>().join(" ");
-        Ok(Output { status: status.map_err(start)?, stdout: stdout.map_err(start)?, said })
+        let status = status.map_err(start)?;
+        if matches!(status.code(), Some(126 | 127)) {
+            // prlimit's word that it could not execute the program; qemu-img itself ends with at most 63.
+            return Err(start(io::Error::new(io::ErrorKind::NotFound, said)));
+        }
+        Ok(Output { status, stdout: stdout.map_err(start)?, said })
     }
 
     /// Runs a sub-command that has to succeed.
@@ -178,6 +183,12 @@ mod tests {
     async fn a_failure_carries_what_was_said() {
         let error = QemuImg::default().succeed("info", &["/nonexistent/x"]).await.unwrap_err();
         assert!(error.to_string().contains("No such file or directory"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_missing_program_is_named() {
+        let error = QemuImg::replaced("/nonexistent/qemu-img", PATIENCE).run("info", &[]).await.unwrap_err();
+        assert!(matches!(error, ToolError::Start { .. }), "{error}");
     }
 
     #[tokio::test]

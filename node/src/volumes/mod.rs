@@ -8,7 +8,10 @@
 //!   ImageStore (base, read-only) ──> Volumes::ensure ──> Volume { path, format } ──> Hypervisor
 //! ```
 
+mod dir;
 pub mod fake;
+
+pub use dir::DirVolumes;
 
 use async_trait::async_trait;
 use std::{
