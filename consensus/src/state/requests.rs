@@ -28,7 +28,7 @@ struct Bounds {
 
 const fn bounds(origin: Origin) -> Bounds {
     match origin {
-        // A person, or their script, tries again after hours. Two creates a second fill it just within a day.
+        // A person, or their script, tries again after hours. A write each second, all day long, stays within it.
         Origin::Client => Bounds { lifetime: Duration::from_hours(24), number: 100_000, bytes: 64 << 20 },
         // A node tries again within seconds; ten minutes outlast any election.
         Origin::Internal => Bounds { lifetime: Duration::from_mins(10), number: 20_000, bytes: 16 << 20 },
@@ -46,16 +46,21 @@ pub(super) fn check(request: &RequestKey) -> Result<(), Reject> {
 
 /// The reply to an earlier request with the same key, if it is remembered.
 pub(super) fn recall(view: View<'_>, actor: &Actor, request: &RequestKey) -> Result<Option<Reply>, Stop> {
+    find(view, actor, request)?.transpose().map_err(Into::into)
+}
+
+/// The same for readers: the reply, or why the key cannot be used.
+pub(super) fn find(
+    view: View<'_>,
+    actor: &Actor,
+    request: &RequestKey,
+) -> Result<Option<Result<Reply, Reject>>, ReadError> {
     let sql = "SELECT body, reply FROM requests WHERE actor = ?1 AND key = ?2";
     let found = view.one(sql, params![actor.to_string(), request.key], |row| {
         let mut cells = Cells::of("requests", row);
         Ok((Blake3(cells.plain()?), cells.packed::<Reply>()?))
     })?;
-    match found {
-        Some((body, _)) if body != request.body => Err(Reject::KeyReused.into()),
-        Some((_, reply)) => Ok(Some(reply)),
-        None => Ok(None),
-    }
+    Ok(found.map(|(body, reply)| if body == request.body { Ok(reply) } else { Err(Reject::KeyReused) }))
 }
 
 /// Remembers a reply.

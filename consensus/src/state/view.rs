@@ -4,17 +4,20 @@ use super::{
     digest,
     events::{self, SubjectKey},
     read::ReadError,
+    requests,
     rows::{Cells, cluster, node, template, token, vm},
 };
 use rusqlite::{Connection, Params, Row, params};
 use std::{collections::BTreeMap, net::Ipv4Addr};
 use waifud_model::{
+    command::{Actor, Reply, RequestKey},
     digest::Blake3,
     event::Event,
     ids::{NodeId, TokenId, VmId},
     name::{NodeName, TemplateName, VmName},
     node::Node,
     placement::Reserved,
+    reject::Reject,
     state::{ClusterInfo, ClusterState},
     template::TemplateVersion,
     time::Timestamp,
@@ -23,6 +26,8 @@ use waifud_model::{
 };
 
 /// The state as one connection sees it. Inside a read transaction all answers are of one moment.
+///
+/// Every method fails alike: with [`ReadError`], if SQLite fails or a row holds what apply never wrote.
 #[derive(Debug, Clone, Copy)]
 pub struct View<'a> {
     db: &'a Connection,
@@ -203,6 +208,15 @@ impl<'a> View<'a> {
             Ok((cells.id("node", NodeId::new)?, reserved(&mut cells)?))
         };
         Ok(self.many(sql, [], read)?.into_iter().collect())
+    }
+
+    /// What became of an earlier request with the same key, if it is remembered: its reply, or that the key was another's.
+    pub fn remembered(
+        &self,
+        actor: &Actor,
+        request: &RequestKey,
+    ) -> Result<Option<Result<Reply, Reject>>, ReadError> {
+        requests::find(*self, actor, request)
     }
 
     /// Everything but events and remembered requests.
