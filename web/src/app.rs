@@ -1,0 +1,50 @@
+//! What a request handler may reach: the replicated state and the ports. Cloned into every request, so all is shared.
+//!
+//! Operations take the two or three fields they need, not the whole; this struct exists because axum's state is one value.
+
+use crate::{
+    digest::DigestCache,
+    metrics::Metrics,
+    ports::{Clock, Forwarder, Images, JoinTokens, Observed, Observer, Random, Tasks},
+};
+use std::sync::Arc;
+use waifud_consensus::Handle;
+use waifud_model::{ids::NodeId, name::NodeName};
+
+/// The parts that the router works with.
+#[derive(Debug, Clone)]
+pub struct App {
+    /// The node that answers.
+    pub node: NodeId,
+    /// Its name.
+    pub name: NodeName,
+    /// The build that answers, as `waifud --version` says it.
+    pub version: &'static str,
+    /// The replicated state.
+    pub consensus: Handle,
+    /// What is heard of all nodes.
+    pub observer: Arc<dyn Observer>,
+    /// The way to other nodes' routers.
+    pub forwarder: Arc<dyn Forwarder>,
+    /// This node's image store.
+    pub images: Arc<dyn Images>,
+    /// This node's reconciler.
+    pub tasks: Arc<dyn Tasks>,
+    /// The encoder of join tokens.
+    pub join_tokens: Arc<dyn JoinTokens>,
+    /// The wall clock.
+    pub clock: Arc<dyn Clock>,
+    /// The source of randomness.
+    pub random: Arc<dyn Random>,
+    /// What `/metrics` tells about requests.
+    pub metrics: Arc<Metrics>,
+    /// The digest of the state, as it was last computed.
+    pub digests: Arc<DigestCache>,
+}
+
+impl App {
+    /// The newest picture of all nodes.
+    pub(crate) fn observed(&self) -> Arc<Observed> {
+        self.observer.observed().borrow().clone()
+    }
+}

@@ -1,0 +1,169 @@
+//! A new VM: template resolved, node chosen, id minted, proposed; and chosen again when another request took the room in
+//! between.
+//!
+//! ```text
+//!   request ──> plan (what it is) ──> place (where) ──> CreateVm ──┬─> Vm
+//!                                      ^                           │
+//!                                      └── no room any more, or ───┘
+//!                                          a made-up name is taken
+//! ```
+
+use super::{
+    place::{self, Field},
+    propose::{self, Author, Done},
+};
+use crate::{
+    app::App,
+    ports::{Observed, Random, draw},
+    problem::Failure,
+    view,
+};
+use rand::{SeedableRng, rngs::StdRng};
+use waifud_api::vm::{Placement, PlacementPreview, TemplateRef, VmCreate, VmCreated};
+use waifud_model::{
+    command::{Command, CreateVm, Reply},
+    ids::VmId,
+    labels::Labels,
+    name::VmName,
+    placement::{self, Decision, Spread, place},
+    reject::Reject,
+    size::ByteSize,
+    template::TemplateVersion,
+    vm::{Desired, ImageRef, Vm, VmSpec},
+};
+
+/// How often a node is chosen, or a name made up, before the refusal is told. Each try that is refused has been settled by
+/// the log and seen here, so a second one is rarely needed; the limit only ends an unlucky race.
+const TRIES: usize = 4;
+
+/// Makes a VM.
+pub(crate) async fn run(app: &App, author: &Author, request: VmCreate) -> Result<Done<VmCreated>, Failure> {
+    let mut tries = TRIES;
+    loop {
+        tries -= 1;
+        let observed = app.observed();
+        let (plan, decision) = match decide(app, &observed, &request).await {
+            Ok(decided) => decided,
+            Err(failure) => {
+                let done = propose::expect(author.replay_or(&app.consensus, failure).await?, vm_of)?;
+                return replayed(app, done, &observed).await;
+            }
+        };
+        let name = match &request.name {
+            Some(name) => name.clone(),
+            None => made_up(app.random.as_ref())?,
+        };
+        let command = Command::CreateVm(Box::new(CreateVm {
+            id: VmId::from_random(draw(app.random.as_ref())),
+            name,
+            node: decision.node,
+            spec: plan.spec,
+            desired: if request.start { Desired::Running } else { Desired::Stopped },
+        }));
+        match author.try_propose(&app.consensus, command).await? {
+            Ok(committed) => {
+                let done = propose::expect(committed, vm_of)?;
+                if done.replayed {
+                    return replayed(app, done, &observed).await;
+                }
+                let placement = place::wire(&decision);
+                return Ok(done.map(|vm| VmCreated { vm: view::vm(&vm, decision.name, &observed), placement }));
+            }
+            Err(reject) if tries > 0 && another_try_helps(&request, &reject) => {}
+            Err(reject) => return Err(propose::rejected(&app.consensus, reject).await),
+        }
+    }
+}
+
+/// Says where a VM would go.
+pub(crate) async fn preview(app: &App, request: VmCreate) -> Result<PlacementPreview, Failure> {
+    let (plan, decision) = decide(app, &app.observed(), &request).await?;
+    let ImageRef { template, version } = plan.spec.image;
+    Ok(PlacementPreview {
+        placement: place::wire(&decision),
+        template: TemplateRef { name: template, version },
+        disk: plan.spec.disk,
+    })
+}
+
+/// What is to be made, and where.
+async fn decide(app: &App, observed: &Observed, request: &VmCreate) -> Result<(Plan, Decision), Failure> {
+    let selector = request.template.clone();
+    let (version, field) =
+        app.consensus.read(move |view| Ok((view::resolve_template(view, &selector)?, Field::read(view)?))).await?;
+    let version = version?;
+    let plan = plan(request, &version);
+    let candidates = field.candidates(app.node, observed, version.version);
+    let decision = place(&plan.placement, &candidates).map_err(Failure::Refused)?;
+    Ok((plan, decision))
+}
+
+/// What is to be made, and what placement must know of it.
+struct Plan {
+    spec: VmSpec,
+    placement: placement::Request,
+}
+
+fn plan(request: &VmCreate, version: &TemplateVersion) -> Plan {
+    let disk = request.disk.unwrap_or_else(|| default_disk(version.virtual_size));
+    Plan {
+        spec: VmSpec {
+            cpus: request.cpus,
+            memory: request.memory,
+            disk,
+            image: ImageRef { template: version.template.clone(), version: version.version },
+            user_data: request.user_data.clone().map(|data| data.0),
+            ssh_keys: request.ssh_keys.clone(),
+            labels: request.labels.clone(),
+            restart: request.restart,
+        },
+        placement: placement::Request {
+            cpus: request.cpus,
+            memory: request.memory,
+            disk,
+            arch: None,
+            pin: request.node.clone(),
+            node_labels: Labels::default(),
+            spread: Spread::Prefer,
+        },
+    }
+}
+
+fn default_disk(image: ByteSize) -> ByteSize {
+    VmCreate::default_disk().max(image)
+}
+
+/// Another node may have room, another name may be free; everything else is as wrong the next time.
+fn another_try_helps(request: &VmCreate, reject: &Reject) -> bool {
+    match reject {
+        Reject::DoesNotFit { .. } | Reject::NoAddress(_) | Reject::Cordoned(_) | Reject::NoSuchNode(_) => {
+            request.node.is_none()
+        }
+        Reject::VmNameTaken { .. } => request.name.is_none(),
+        _ => false,
+    }
+}
+
+fn made_up(random: &dyn Random) -> Result<VmName, Failure> {
+    let mut name = String::new();
+    let words = petname::Petnames::default();
+    words.namer(2, "-").generate_into(&mut name, &mut StdRng::from_seed(draw(random)));
+    VmName::new(name).map_err(|_| Failure::Internal("the word list made a name that is none"))
+}
+
+fn vm_of(reply: Reply) -> Option<Vm> {
+    match reply {
+        Reply::Vm(vm) => Some(*vm),
+        _ => None,
+    }
+}
+
+/// The answer to a repetition: the VM that the first request made, wherever that one put it.
+async fn replayed(app: &App, done: Done<Vm>, observed: &Observed) -> Result<Done<VmCreated>, Failure> {
+    let owner = done.value.node;
+    let node = app.consensus.read(move |view| view.node(owner)).await?;
+    let node = node.ok_or(Failure::Internal("a VM's owner is no node"))?.name;
+    let reason = "placed by an earlier request with the same key".to_owned();
+    let placement = Placement { node: node.clone(), reason, rejected: Vec::new() };
+    Ok(done.map(|vm| VmCreated { vm: view::vm(&vm, node, observed), placement }))
+}

@@ -1,0 +1,46 @@
+//! The forms of answers.
+
+use crate::{conditional, ops::Done};
+use axum::{
+    Json,
+    response::{IntoResponse, Response},
+};
+use http::{HeaderValue, StatusCode, header};
+use serde::Serialize;
+use waifud_api::{headers::INDEX, vm::Vm};
+use waifud_model::ids::Generation;
+
+/// A change that was made, with the object as it is now.
+pub(super) fn changed<T: Serialize>(status: StatusCode, done: Done<T>) -> Response {
+    indexed(done.index, (status, Json(done.value)).into_response())
+}
+
+/// A change that leaves nothing to show.
+pub(super) fn gone(done: Done<()>) -> Response {
+    indexed(done.index, StatusCode::NO_CONTENT.into_response())
+}
+
+/// A change of a VM.
+pub(super) fn vm_changed(status: StatusCode, done: Done<Vm>) -> Response {
+    let generation = done.value.generation;
+    tagged(generation, changed(status, done))
+}
+
+/// Puts the `ETag` on.
+pub(super) fn tagged(generation: Generation, mut response: Response) -> Response {
+    conditional::tag(response.headers_mut(), generation);
+    response
+}
+
+/// Puts `Location` on.
+pub(super) fn located(path: &str, mut response: Response) -> Response {
+    if let Ok(value) = HeaderValue::try_from(path) {
+        response.headers_mut().insert(header::LOCATION, value);
+    }
+    response
+}
+
+fn indexed(index: u64, mut response: Response) -> Response {
+    response.headers_mut().insert(INDEX, HeaderValue::from(index));
+    response
+}

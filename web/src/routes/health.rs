@@ -1,0 +1,44 @@
+//! For monitoring: is the process up, can it take changes, and numbers.
+
+use crate::{app::App, caller::Viewer, metrics, problem::Failure, standing, view};
+use axum::{extract::State, response::IntoResponse};
+use http::header;
+use waifud_api::problem::Problem;
+use waifud_consensus::ProposeError;
+
+/// The process is up.
+#[utoipa::path(get, path = "/healthz", tag = "health", responses((status = 200, body = String)))]
+pub(super) async fn healthz() -> &'static str {
+    "ok\n"
+}
+
+/// The node can take changes: it is in a cluster, in touch with a leader, and a majority of the voters is heard.
+#[utoipa::path(get, path = "/readyz", tag = "health",
+    responses((status = 200, body = String), (status = 503, body = Problem, content_type = "application/problem+json")))]
+pub(super) async fn readyz(State(app): State<App>) -> Result<&'static str, Failure> {
+    let status = app.consensus.status().borrow().clone();
+    if let Some(why) = status.halted {
+        return Err(Failure::Propose(ProposeError::Halted(why)));
+    }
+    if app.consensus.read(|view| view.cluster()).await?.is_none() {
+        return Err(Failure::NotInitialised);
+    }
+    let standing = standing::of(&status, &app.observed(), app.clock.now());
+    if !standing.quorum {
+        let (alive, voters) = (standing.alive, standing.voters);
+        return Err(Failure::Propose(ProposeError::NoQuorum { alive, voters }));
+    }
+    if status.leader.is_none() {
+        return Err(Failure::Propose(ProposeError::NoLeaderYet));
+    }
+    Ok("ready\n")
+}
+
+/// Numbers in the OpenMetrics text format.
+#[utoipa::path(get, path = "/metrics", tag = "health", responses((status = 200, body = String)))]
+pub(super) async fn numbers(_: Viewer, State(app): State<App>) -> Result<impl IntoResponse, Failure> {
+    let gauges = view::gauges(&app).await?;
+    let text =
+        metrics::render(&app.metrics, &gauges).map_err(|_| Failure::Internal("the metrics could not be written"))?;
+    Ok(([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text))
+}

@@ -1,0 +1,62 @@
+//! The paths of the API: each handler says who may, reads the request, calls one operation or view, and writes the answer.
+//!
+//! In: HTTP. Out: HTTP. No handler decides anything; the role is an argument type, so none can forget to ask for it.
+
+mod answer;
+mod cluster;
+mod events;
+mod health;
+mod nodes;
+mod openapi;
+mod templates;
+mod tokens;
+mod vms;
+
+use crate::{app::App, freshness, layers};
+use axum::{Router, extract::DefaultBodyLimit, middleware::from_fn, middleware::from_fn_with_state};
+use utoipa::OpenApi as _;
+use utoipa_axum::{router::OpenApiRouter, routes};
+use waifud_api::paths;
+
+/// All of the API, and its description.
+fn api(app: &App) -> OpenApiRouter<App> {
+    let quick = OpenApiRouter::default()
+        .routes(routes!(vms::list, vms::create))
+        .routes(routes!(vms::show, vms::delete))
+        .routes(routes!(vms::start))
+        .routes(routes!(vms::stop))
+        .routes(routes!(templates::list))
+        .routes(routes!(templates::show, templates::delete))
+        .routes(routes!(nodes::list))
+        .routes(routes!(nodes::show, nodes::remove))
+        .routes(routes!(nodes::cordon))
+        .routes(routes!(nodes::uncordon))
+        .routes(routes!(cluster::status))
+        .routes(routes!(cluster::list_join_tokens, cluster::create_join_token))
+        .routes(routes!(cluster::revoke_join_token))
+        .routes(routes!(tokens::list, tokens::create))
+        .routes(routes!(tokens::revoke))
+        .routes(routes!(health::numbers))
+        .layer(DefaultBodyLimit::max(crate::BODY_LIMIT_BYTES))
+        .layer(from_fn_with_state(app.clone(), freshness::layer))
+        .layer(from_fn(layers::deadline));
+    // Transfers and streams take as long as they take.
+    let lasting = OpenApiRouter::default()
+        .routes(routes!(templates::add_version))
+        .routes(routes!(events::events))
+        .layer(DefaultBodyLimit::disable())
+        .layer(from_fn_with_state(app.clone(), freshness::layer));
+    let public = OpenApiRouter::default().routes(routes!(health::healthz)).routes(routes!(health::readyz));
+    OpenApiRouter::with_openapi(openapi::Document::openapi()).merge(quick).merge(lasting).merge(public)
+}
+
+/// The whole router: the API, its description, and the panel for everything else.
+pub(crate) fn router(app: App) -> Router {
+    let (router, document) = api(&app).split_for_parts();
+    router
+        .route(paths::OPENAPI, axum::routing::get(openapi::serve))
+        .layer(axum::Extension(openapi::Rendered::of(&document)))
+        .fallback(crate::panel::serve)
+        .layer(from_fn_with_state(app.clone(), layers::observed))
+        .with_state(app)
+}

@@ -1,0 +1,71 @@
+//! `/nodes`.
+
+use super::answer::{changed, gone};
+use crate::{
+    app::App,
+    caller::{Admin, Viewer},
+    extract::{Path, Query},
+    idempotency::Keyed,
+    ops::{Author, node_change},
+    problem::Failure,
+    view,
+};
+use axum::{Json, extract::State, response::Response};
+use http::StatusCode;
+use waifud_api::{
+    node::{Node, NodeRemoveQuery},
+    problem::Problem,
+};
+use waifud_model::name::NodeName;
+
+/// All nodes, by name.
+#[utoipa::path(get, path = "/api/v1/nodes", tag = "nodes", responses((status = 200, body = Vec<Node>)))]
+pub(super) async fn list(_: Viewer, State(app): State<App>) -> Result<Json<Vec<Node>>, Failure> {
+    view::nodes(&app.consensus, &app.observed()).await.map(Json)
+}
+
+/// One node.
+#[utoipa::path(get, path = "/api/v1/nodes/{name}", tag = "nodes", params(("name" = String, Path)),
+    responses((status = 200, body = Node), (status = 404, body = Problem, content_type = "application/problem+json")))]
+pub(super) async fn show(_: Viewer, State(app): State<App>, Path(name): Path<NodeName>) -> Result<Json<Node>, Failure> {
+    view::node(&app.consensus, &app.observed(), name).await.map(Json)
+}
+
+/// Takes a node out of the cluster for good. With `force` also one that VMs are placed on: they are lost with it.
+#[utoipa::path(delete, path = "/api/v1/nodes/{name}", tag = "nodes", params(("name" = String, Path), NodeRemoveQuery),
+    responses((status = 204), (status = "4XX", body = Problem, content_type = "application/problem+json")))]
+pub(super) async fn remove(
+    Admin(caller): Admin,
+    State(app): State<App>,
+    Path(name): Path<NodeName>,
+    Query(query): Query<NodeRemoveQuery>,
+    Keyed(key): Keyed,
+) -> Result<Response, Failure> {
+    node_change::remove(&app, &Author { actor: caller.actor, key }, name, query.force).await.map(gone)
+}
+
+/// Keeps new VMs off a node; what runs there runs on.
+#[utoipa::path(post, path = "/api/v1/nodes/{name}/cordon", tag = "nodes", params(("name" = String, Path)),
+    responses((status = 200, body = Node), (status = "4XX", body = Problem, content_type = "application/problem+json")))]
+pub(super) async fn cordon(
+    Admin(caller): Admin,
+    State(app): State<App>,
+    Path(name): Path<NodeName>,
+    Keyed(key): Keyed,
+) -> Result<Response, Failure> {
+    let done = node_change::cordon(&app, &Author { actor: caller.actor, key }, name, true).await?;
+    Ok(changed(StatusCode::OK, done))
+}
+
+/// Lets new VMs on a node again.
+#[utoipa::path(post, path = "/api/v1/nodes/{name}/uncordon", tag = "nodes", params(("name" = String, Path)),
+    responses((status = 200, body = Node), (status = "4XX", body = Problem, content_type = "application/problem+json")))]
+pub(super) async fn uncordon(
+    Admin(caller): Admin,
+    State(app): State<App>,
+    Path(name): Path<NodeName>,
+    Keyed(key): Keyed,
+) -> Result<Response, Failure> {
+    let done = node_change::cordon(&app, &Author { actor: caller.actor, key }, name, false).await?;
+    Ok(changed(StatusCode::OK, done))
+}

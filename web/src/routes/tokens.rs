@@ -1,0 +1,49 @@
+//! `/tokens`: the API's own.
+
+use super::answer::{changed, gone};
+use crate::{
+    app::App,
+    caller::Admin,
+    extract::Path,
+    idempotency::{Keyed, KeyedJson},
+    ops::{Author, token_change},
+    problem::Failure,
+    view,
+};
+use axum::{Json, extract::State, response::Response};
+use http::StatusCode;
+use waifud_api::{
+    problem::Problem,
+    token::{ApiToken, ApiTokenCreate, ApiTokenCreated},
+};
+use waifud_model::ids::TokenId;
+
+/// All API tokens, without their secrets, which nobody keeps.
+#[utoipa::path(get, path = "/api/v1/tokens", tag = "tokens", responses((status = 200, body = Vec<ApiToken>)))]
+pub(super) async fn list(_: Admin, State(app): State<App>) -> Result<Json<Vec<ApiToken>>, Failure> {
+    view::api_tokens(&app.consensus).await.map(Json)
+}
+
+/// Makes an API token. Its text is in this answer and never shown again.
+#[utoipa::path(post, path = "/api/v1/tokens", tag = "tokens", request_body = ApiTokenCreate,
+    responses((status = 201, body = ApiTokenCreated), (status = "4XX", body = Problem, content_type = "application/problem+json")))]
+pub(super) async fn create(
+    Admin(caller): Admin,
+    State(app): State<App>,
+    KeyedJson { key, body }: KeyedJson<ApiTokenCreate>,
+) -> Result<Response, Failure> {
+    let done = token_change::create(&app, &Author { actor: caller.actor, key }, body).await?;
+    Ok(changed(StatusCode::CREATED, done))
+}
+
+/// Revokes an API token, on all nodes.
+#[utoipa::path(delete, path = "/api/v1/tokens/{id}", tag = "tokens", params(("id" = String, Path)),
+    responses((status = 204), (status = "4XX", body = Problem, content_type = "application/problem+json")))]
+pub(super) async fn revoke(
+    Admin(caller): Admin,
+    State(app): State<App>,
+    Path(id): Path<TokenId>,
+    Keyed(key): Keyed,
+) -> Result<Response, Failure> {
+    token_change::revoke(&app, &Author { actor: caller.actor, key }, id).await.map(gone)
+}

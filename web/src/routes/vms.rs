@@ -1,0 +1,129 @@
+//! `/vms`.
+
+use super::answer::{changed, located, tagged, vm_changed};
+use crate::{
+    app::App,
+    caller::{Operator, Viewer},
+    conditional::IfMatch,
+    extract::{Path, Query},
+    idempotency::{Keyed, KeyedJson},
+    ops::{Author, vm_change, vm_create},
+    owner,
+    problem::Failure,
+    view,
+};
+use axum::{
+    Json,
+    extract::State,
+    response::{IntoResponse, Response},
+};
+use http::{HeaderMap, StatusCode};
+use waifud_api::{
+    filter::Filter,
+    paths,
+    problem::Problem,
+    vm::{PlacementPreview, Vm, VmCreate, VmCreateQuery, VmCreated, VmListQuery},
+};
+use waifud_model::{name::VmName, vm::Desired};
+
+/// All VMs of the cluster, by name.
+#[utoipa::path(get, path = "/api/v1/vms", tag = "vms", params(VmListQuery),
+    responses((status = 200, body = Vec<Vm>), (status = "4XX", body = Problem, content_type = "application/problem+json")))]
+pub(super) async fn list(
+    _: Viewer,
+    State(app): State<App>,
+    Query(query): Query<VmListQuery>,
+) -> Result<Json<Vec<Vm>>, Failure> {
+    let filter: Filter = match query.filter {
+        Some(text) => text.parse().map_err(|error| Failure::Query(format!("filter: {error}")))?,
+        None => Filter::default(),
+    };
+    view::vms(&app.consensus, &app.observed(), &filter).await.map(Json)
+}
+
+/// Makes a VM, or with `dry_run` only says where it would go.
+#[utoipa::path(post, path = "/api/v1/vms", tag = "vms", params(VmCreateQuery), request_body = VmCreate,
+    responses((status = 201, body = VmCreated), (status = 200, body = PlacementPreview),
+        (status = "4XX", body = Problem, content_type = "application/problem+json"),
+        (status = 503, body = Problem, content_type = "application/problem+json")))]
+pub(super) async fn create(
+    Operator(caller): Operator,
+    State(app): State<App>,
+    Query(query): Query<VmCreateQuery>,
+    KeyedJson { key, body }: KeyedJson<VmCreate>,
+) -> Result<Response, Failure> {
+    if query.dry_run {
+        return Ok(Json(vm_create::preview(&app, body).await?).into_response());
+    }
+    let done = vm_create::run(&app, &Author { actor: caller.actor, key }, body).await?;
+    let (path, generation) = (paths::vm(paths::VM, &done.value.vm.name), done.value.vm.generation);
+    Ok(tagged(generation, located(&path, changed(StatusCode::CREATED, done))))
+}
+
+/// One VM, with its last error as its owner knows it.
+#[utoipa::path(get, path = "/api/v1/vms/{name}", tag = "vms", params(("name" = String, Path)),
+    responses((status = 200, body = Vm), (status = 404, body = Problem, content_type = "application/problem+json")))]
+pub(super) async fn show(
+    Viewer(caller): Viewer,
+    State(app): State<App>,
+    Path(name): Path<VmName>,
+    headers: HeaderMap,
+) -> Result<Response, Failure> {
+    let wanted = name.clone();
+    let (vm, node) = app.consensus.read(move |view| view::find_vm(view, &wanted)).await?.map_err(Failure::Missing)?;
+    let mut shown = view::vm(&vm, node, &app.observed());
+    owner::complete(&app, &caller, &headers, &vm, &mut shown).await;
+    Ok(tagged(shown.generation, Json(shown).into_response()))
+}
+
+/// Deletes a VM, disk included. Its owner does the work; the VM is shown in phase *deleting* until it is gone.
+#[utoipa::path(delete, path = "/api/v1/vms/{name}", tag = "vms", params(("name" = String, Path)),
+    responses((status = 202, body = Vm), (status = "4XX", body = Problem, content_type = "application/problem+json")))]
+pub(super) async fn delete(
+    Operator(caller): Operator,
+    State(app): State<App>,
+    Path(name): Path<VmName>,
+    expect: IfMatch,
+    Keyed(key): Keyed,
+) -> Result<Response, Failure> {
+    let done = vm_change::delete(&app, &Author { actor: caller.actor, key }, name, expect).await?;
+    Ok(vm_changed(StatusCode::ACCEPTED, done))
+}
+
+/// Starts a VM.
+#[utoipa::path(post, path = "/api/v1/vms/{name}/start", tag = "vms", params(("name" = String, Path)),
+    responses((status = 200, body = Vm), (status = "4XX", body = Problem, content_type = "application/problem+json")))]
+pub(super) async fn start(
+    operator: Operator,
+    app: State<App>,
+    name: Path<VmName>,
+    expect: IfMatch,
+    key: Keyed,
+) -> Result<Response, Failure> {
+    power(operator, app, name, expect, key, Desired::Running).await
+}
+
+/// Stops a VM; disk and address are kept.
+#[utoipa::path(post, path = "/api/v1/vms/{name}/stop", tag = "vms", params(("name" = String, Path)),
+    responses((status = 200, body = Vm), (status = "4XX", body = Problem, content_type = "application/problem+json")))]
+pub(super) async fn stop(
+    operator: Operator,
+    app: State<App>,
+    name: Path<VmName>,
+    expect: IfMatch,
+    key: Keyed,
+) -> Result<Response, Failure> {
+    power(operator, app, name, expect, key, Desired::Stopped).await
+}
+
+async fn power(
+    Operator(caller): Operator,
+    State(app): State<App>,
+    Path(name): Path<VmName>,
+    expect: IfMatch,
+    Keyed(key): Keyed,
+    desired: Desired,
+) -> Result<Response, Failure> {
+    let done = vm_change::power(&app, &Author { actor: caller.actor, key }, name, desired, expect).await?;
+    Ok(vm_changed(StatusCode::OK, done))
+}

@@ -1,0 +1,189 @@
+//! The live event stream: what is in the log, and what is only seen.
+//!
+//! In: the applied index and the observer's picture, each as a level to wait on. Out: server-sent events. Log events carry
+//! their id and are never missed: the stream pulls them from the replica after a cursor, so a slow reader costs nothing but
+//! its own time, and `Last-Event-ID` resumes on any node. Observations carry no id; those between two looks are folded into one.
+//!
+//! ```text
+//!   ┌─> log events after the cursor? ── yes ─> send, move the cursor ─┐
+//!   │        │ no                                                     │
+//!   │   another picture? ── yes ─> send what differs ─────────────────┤
+//!   │        │ no                                                     │
+//!   └── wait for either <─────────────────────────────────────────────┘
+//! ```
+
+use crate::{
+    app::App,
+    ports::Observed,
+    view::{self, EventNames},
+};
+use axum::response::sse::Event as Frame;
+use futures::{Stream, stream};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    sync::Arc,
+};
+use tokio::sync::watch;
+use waifud_api::event::{EventId, Observed as Seen, STREAM_EVENT, STREAM_OBSERVED};
+use waifud_consensus::{
+    Applied, Handle,
+    state::{self, View},
+};
+use waifud_model::{
+    event::Event,
+    ids::{NodeId, VmId},
+};
+
+/// Events read at once: a few hundred kilobytes at the most.
+const BATCH: u32 = 256;
+
+/// If more VMs than this differ between two pictures, the reader had better read the list again.
+const SEEN_MAX: usize = 200;
+
+/// All events after `after`, for as long as the reader stays.
+pub(crate) fn feed(app: &App, after: EventId) -> impl Stream<Item = Result<Frame, FeedError>> + use<> {
+    let observed = app.observer.observed();
+    let shown = observed.borrow().clone();
+    let feed = Feed {
+        consensus: app.consensus.clone(),
+        applied: app.consensus.applied(),
+        observed,
+        shown,
+        cursor: after,
+        ready: VecDeque::new(),
+    };
+    stream::try_unfold(feed, Feed::next)
+}
+
+/// Why a stream ended. The reader connects again, and resumes.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum FeedError {
+    /// The replica cannot be read.
+    #[error("the state cannot be read")]
+    Read(#[from] waifud_consensus::ReadError),
+    /// An event cannot be written.
+    #[error("the event cannot be written")]
+    Write(#[from] axum::Error),
+}
+
+struct Feed {
+    consensus: Handle,
+    applied: watch::Receiver<Applied>,
+    observed: watch::Receiver<Arc<Observed>>,
+    /// The picture the reader knows.
+    shown: Arc<Observed>,
+    /// The last log event the reader was sent.
+    cursor: EventId,
+    ready: VecDeque<Frame>,
+}
+
+impl Feed {
+    async fn next(mut self) -> Result<Option<(Frame, Self)>, FeedError> {
+        loop {
+            if let Some(frame) = self.ready.pop_front() {
+                return Ok(Some((frame, self)));
+            }
+            // Marked as seen before looking, so that nothing that comes meanwhile is slept through.
+            self.applied.mark_unchanged();
+            self.observed.mark_unchanged();
+            self.take_events().await?;
+            if self.ready.is_empty() {
+                self.take_observations().await?;
+            }
+            if !self.ready.is_empty() {
+                continue;
+            }
+            let changed = tokio::select! {
+                changed = self.applied.changed() => changed,
+                changed = self.observed.changed() => changed,
+            };
+            // The node is shutting down.
+            if changed.is_err() {
+                return Ok(None);
+            }
+        }
+    }
+
+    async fn take_events(&mut self) -> Result<(), FeedError> {
+        let after = self.cursor;
+        let (events, names) =
+            self.consensus.read(move |view| Ok((events_after(view, after, BATCH)?, EventNames::read(view)?))).await?;
+        for event in events {
+            let event = view::event(event, &names);
+            self.cursor = event.id;
+            self.ready.push_back(Frame::default().id(event.id.to_string()).event(STREAM_EVENT).json_data(event)?);
+        }
+        Ok(())
+    }
+
+    async fn take_observations(&mut self) -> Result<(), FeedError> {
+        let now = self.observed.borrow().clone();
+        let before = std::mem::replace(&mut self.shown, now.clone());
+        let difference = difference(&before, &now);
+        if difference.is_empty() {
+            return Ok(());
+        }
+        for seen in self.consensus.read(move |view| name(view, &difference, &now)).await? {
+            self.ready.push_back(Frame::default().event(STREAM_OBSERVED).json_data(seen)?);
+        }
+        Ok(())
+    }
+}
+
+/// The events after one event, which may be in the middle of its index.
+pub(crate) fn events_after(view: &View<'_>, after: EventId, limit: u32) -> Result<Vec<Event>, state::ReadError> {
+    let since = if after.seq == u32::MAX { after.index } else { after.index.saturating_sub(1) };
+    let mut events = view.events(since, limit)?;
+    events.retain(|event| EventId { index: event.index, seq: event.seq } > after);
+    Ok(events)
+}
+
+/// What differs between two pictures.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Difference {
+    nodes: BTreeSet<NodeId>,
+    vms: BTreeSet<(NodeId, VmId)>,
+}
+
+impl Difference {
+    fn is_empty(&self) -> bool {
+        self.nodes.is_empty() && self.vms.is_empty()
+    }
+}
+
+fn difference(before: &Observed, now: &Observed) -> Difference {
+    let mut found = Difference::default();
+    let ids: BTreeSet<NodeId> = before.nodes.keys().chain(now.nodes.keys()).copied().collect();
+    for id in ids {
+        let (was, is) = (before.nodes.get(&id), now.nodes.get(&id));
+        if was.is_some_and(|seen| seen.alive) != is.is_some_and(|seen| seen.alive) {
+            found.nodes.insert(id);
+        }
+        let vms = |seen: Option<&crate::ports::NodeSeen>| seen.map(|seen| seen.vms.clone()).unwrap_or_default();
+        let (was, is) = (vms(was), vms(is));
+        // A VM that is no longer told of has an event of its own in the log.
+        found.vms.extend(is.iter().filter(|(vm, told)| was.get(vm) != Some(told)).map(|(vm, _)| (id, *vm)));
+    }
+    found
+}
+
+/// The difference with names. What the replica does not know (any more) is left out.
+fn name(view: &View<'_>, difference: &Difference, now: &Observed) -> Result<Vec<Seen>, state::ReadError> {
+    let mut seen = Vec::new();
+    for id in &difference.nodes {
+        if let Some(node) = view.node(*id)? {
+            seen.push(Seen::Node { id: *id, name: node.name, alive: now.alive(*id).is_some() });
+        }
+    }
+    if difference.vms.len() > SEEN_MAX {
+        seen.push(Seen::Skipped);
+        return Ok(seen);
+    }
+    for (owner, id) in &difference.vms {
+        if let Some(vm) = view.vm(*id)?.filter(|vm| vm.node == *owner) {
+            let status = view::vm_status(&vm, now.nodes.get(owner));
+            seen.push(Seen::Vm { id: *id, name: vm.name, status });
+        }
+    }
+    Ok(seen)
+}

@@ -1,0 +1,23 @@
+//! What the API shows: the desired state of the local replica and the observed state of gossip, merged.
+//!
+//! In: one read transaction of the replica and one picture of the observer for each answer, never a query a VM. Out: wire
+//! types with names instead of ids and absolute times only, so that all nodes answer alike. A silent owner is a normal state:
+//! its VMs are shown with what was last heard, and as not heard now. Nothing here changes anything.
+
+mod cluster;
+mod event;
+mod gauges;
+mod node;
+mod template;
+mod token;
+mod vm;
+
+pub(crate) use cluster::status as cluster_status;
+pub(crate) use event::{Names as EventNames, wire as event};
+pub(crate) use gauges::gauges;
+pub(crate) use node::{find as find_node, list as nodes, one as node};
+pub(crate) use template::{
+    list as templates, one as template, resolve as resolve_template, version as template_version,
+};
+pub(crate) use token::{api_token, api_tokens, join_token, join_tokens};
+pub(crate) use vm::{find as find_vm, list as vms, merge as vm, status as vm_status};

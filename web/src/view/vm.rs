@@ -1,0 +1,167 @@
+//! VMs: the record of what is wanted, and what its owner told last.
+
+use crate::{
+    ports::{NodeSeen, Observed},
+    problem::{Failure, Missing},
+    suggest::nearest,
+};
+use std::collections::BTreeMap;
+use waifud_api::{
+    filter::Filter,
+    vm as wire,
+    vm::{Silent, TemplateRef, VmStatus},
+};
+use waifud_consensus::{
+    Handle,
+    state::{ReadError, View},
+};
+use waifud_model::{
+    ids::NodeId,
+    name::{NodeName, VmName},
+    observed::VmState,
+    vm::Vm,
+};
+
+/// All VMs that match, by name.
+pub(crate) async fn list(consensus: &Handle, observed: &Observed, filter: &Filter) -> Result<Vec<wire::Vm>, Failure> {
+    let (vms, names) = consensus.read(|view| Ok((view.vms()?, node_names(view)?))).await?;
+    let shown = vms.iter().filter_map(|vm| names.get(&vm.node).map(|name| merge(vm, name.clone(), observed)));
+    Ok(shown.filter(|vm| filter.matches(vm)).collect())
+}
+
+/// One VM and its owner's name. Where there is none, the failure names the nearest.
+pub(crate) fn find(view: &View<'_>, name: &VmName) -> Result<Result<(Vm, NodeName), Missing>, ReadError> {
+    if let Some(vm) = view.vm_by_name(name)?
+        && let Some(node) = view.node(vm.node)?
+    {
+        return Ok(Ok((vm, node.name)));
+    }
+    let names = node_names(view)?;
+    let vms = view.vms()?;
+    let similar = nearest(name.as_str(), vms.iter().map(|vm| vm.name.as_str()))
+        .and_then(|near| vms.iter().find(|vm| vm.name.as_str() == near))
+        .and_then(|vm| Some((vm.name.clone(), names.get(&vm.node)?.clone())));
+    Ok(Err(Missing::Vm { name: name.clone(), similar }))
+}
+
+fn node_names(view: &View<'_>) -> Result<BTreeMap<NodeId, NodeName>, ReadError> {
+    Ok(view.nodes()?.into_iter().map(|node| (node.id, node.name)).collect())
+}
+
+/// The VM as the API shows it.
+pub(crate) fn merge(vm: &Vm, node: NodeName, observed: &Observed) -> wire::Vm {
+    wire::Vm {
+        id: vm.id,
+        name: vm.name.clone(),
+        node,
+        status: status(vm, observed.nodes.get(&vm.node)),
+        desired: vm.desired,
+        phase: vm.phase,
+        cpus: vm.spec.cpus,
+        memory: vm.spec.memory,
+        disk: vm.spec.disk,
+        template: TemplateRef { name: vm.spec.image.template.clone(), version: vm.spec.image.version },
+        ip: vm.ip,
+        mac: vm.mac,
+        labels: vm.spec.labels.clone(),
+        restart: vm.spec.restart,
+        ssh_keys: vm.spec.ssh_keys.clone(),
+        user_data: vm.spec.user_data.as_ref().map(Into::into),
+        generation: vm.generation,
+        created_at: vm.created_at.into(),
+    }
+}
+
+/// What is seen of a VM, given what is heard of its owner.
+pub(crate) fn status(vm: &Vm, owner: Option<&NodeSeen>) -> VmStatus {
+    let told = owner.and_then(|owner| owner.vms.get(&vm.id));
+    let silent = match owner {
+        Some(owner) if owner.alive => None,
+        heard => Some(Silent { since: heard.map(|owner| owner.since.into()) }),
+    };
+    VmStatus {
+        state: told.map_or(VmState::Pending, |told| told.state),
+        since: told.map(|told| told.since.into()),
+        pending: told.is_none_or(|told| told.generation < vm.generation),
+        silent,
+        last_error: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{collections::BTreeSet, net::Ipv4Addr};
+    use waifud_model::{
+        digest::Blake3,
+        ids::{Generation, VmId},
+        labels::Labels,
+        name::TemplateName,
+        observed::VmObservation,
+        size::ByteSize,
+        time::Timestamp,
+        vm::{Desired, ImageRef, Mac, Phase, RestartPolicy, VmSpec},
+    };
+
+    fn record() -> Vm {
+        let ip = Ipv4Addr::new(10, 77, 1, 2);
+        Vm {
+            id: VmId::from_random([1; 16]),
+            name: VmName::new("web-1").unwrap(),
+            node: NodeId::from_random(1),
+            spec: VmSpec {
+                cpus: 1,
+                memory: ByteSize::mib(512),
+                disk: ByteSize::gib(10),
+                image: ImageRef { template: TemplateName::new("tiny").unwrap(), version: Blake3::of(b"tiny") },
+                user_data: None,
+                ssh_keys: Vec::new(),
+                labels: Labels::default(),
+                restart: RestartPolicy::OnFailure,
+            },
+            desired: Desired::Running,
+            phase: Phase::Live,
+            ip,
+            mac: Mac::of(ip),
+            generation: Generation(2),
+            created_at: Timestamp(0),
+        }
+    }
+
+    fn owner(alive: bool, seen: Option<(VmState, u64)>) -> NodeSeen {
+        let told = seen.map(|(state, generation)| {
+            let told = VmObservation { state, generation: Generation(generation), since: Timestamp(5) };
+            (record().id, told)
+        });
+        NodeSeen {
+            alive,
+            since: Timestamp(9),
+            version: None,
+            applied: None,
+            vms: told.into_iter().collect(),
+            images: BTreeSet::new(),
+        }
+    }
+
+    #[test]
+    fn the_owner_is_believed_and_its_silence_is_told() {
+        let status = |owner| super::status(&record(), owner);
+        let fresh = status(Some(&owner(true, Some((VmState::Running, 2)))));
+        assert_eq!((fresh.state, fresh.pending, fresh.silent), (VmState::Running, false, None));
+
+        let behind = status(Some(&owner(true, Some((VmState::Stopped, 1)))));
+        assert_eq!((behind.state, behind.pending), (VmState::Stopped, true));
+
+        let silent = status(Some(&owner(false, Some((VmState::Running, 2)))));
+        assert_eq!(
+            (silent.state, silent.silent),
+            (VmState::Running, Some(Silent { since: Some(Timestamp(9).into()) }))
+        );
+
+        let unheard = status(None);
+        assert_eq!(
+            (unheard.state, unheard.pending, unheard.silent),
+            (VmState::Pending, true, Some(Silent { since: None }))
+        );
+    }
+}
