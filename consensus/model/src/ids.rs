@@ -119,6 +119,14 @@ impl NodeId {
     }
 }
 
+/// openraft's storage suite makes its nodes from small numbers. They are taken for random bits, so zero is one.
+#[cfg(feature = "testing")]
+impl From<u64> for NodeId {
+    fn from(number: u64) -> Self {
+        Self::from_random(number)
+    }
+}
+
 impl TokenId {
     /// The id of this number, as it was stored; none for a number that no id has.
     #[must_use]

@@ -92,6 +92,11 @@ impl LogStore {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The index after the last entry.
+    fn end(&self) -> u64 {
+        after(self.memory().last)
+    }
+
     /// All entries of a range that the log has; every one of them, or an error.
     async fn read(&self, wanted: Range<u64>) -> Result<Vec<Entry>, DatabaseError> {
         loop {
@@ -151,7 +156,8 @@ impl RaftLogReader<Types> for LogStore {
                 let entries = this.read(start..end.min(start.saturating_add(PIECE))).await?;
                 // What is applied must follow on what was applied before: missing entries are never skipped.
                 match (entries.first().map(RaftEntry::index), entries.last().map(RaftEntry::index)) {
-                    (None, _) if end == u64::MAX => Ok(None),
+                    // Beyond the end there is nothing; openraft knows where that is.
+                    (None, _) if start >= this.end() => Ok(None),
                     (Some(first), Some(last)) if first == start => Ok(Some((entries, last + 1))),
                     _ => Err(io::Error::from(DatabaseError::Corrupt(format!("log entry {start} is gone")))),
                 }
@@ -231,7 +237,9 @@ impl RaftLogStorage<Types> for LogStore {
             let mut memory = self.memory();
             memory.cuts += 1;
             memory.tail.truncate(from);
-            memory.last = last.max(memory.purged);
+            if after(memory.last) > from {
+                memory.last = last.max(memory.purged);
+            }
         }
         self.writer.write(move |tx| rows::truncate(tx, from)).await.map_err(io_error)
     }

@@ -88,3 +88,6 @@ impl RaftSnapshotBuilder<Types> for StateMachine {
 fn io_error(error: Arc<DatabaseError>) -> io::Error {
     io::Error::other(chain(&*error))
 }
+
+#[cfg(test)]
+mod tests;
