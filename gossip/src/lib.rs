@@ -16,6 +16,7 @@
 mod durable;
 pub mod identity;
 pub mod join;
+pub mod membership;
 pub mod peers;
 mod table;
 

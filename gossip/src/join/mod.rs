@@ -27,3 +27,6 @@ pub use redeem::{AttemptError, JoinError, Joined, Newcomer, redeem};
 pub use token::{ADDRESSES_MAX, JoinToken, SECRET_LEN, TokenError, token_key};
 
 pub(crate) use desk::serve;
+
+#[cfg(test)]
+mod tests;

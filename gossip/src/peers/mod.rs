@@ -23,9 +23,6 @@ mod serve;
 mod tls;
 mod transport;
 
-#[cfg(test)]
-mod tests;
-
 pub use dial::DIAL_TIMEOUT;
 pub use error::{BindError, PeerError};
 pub use protocol::{PeerStream, Protocol, Service};
