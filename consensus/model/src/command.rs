@@ -164,8 +164,10 @@ pub struct InitCluster {
     /// The cluster's identity.
     pub cluster: ClusterId,
     /// The CA's certificate, DER.
+    #[serde(with = "crate::bytes")]
     pub ca_cert: Vec<u8>,
     /// The CA's private key, PKCS #8 DER: replicated, so that any node can let others join.
+    #[serde(with = "crate::bytes")]
     pub ca_key: Vec<u8>,
     /// What all VMs' addresses are taken from.
     pub cidr: Ipv4Net,

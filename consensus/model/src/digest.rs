@@ -51,7 +51,7 @@ macro_rules! digest {
 
         impl Serialize for $name {
             fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-                if s.is_human_readable() { s.collect_str(self) } else { self.0.serialize(s) }
+                if s.is_human_readable() { s.collect_str(self) } else { crate::bytes::serialize(&self.0, s) }
             }
         }
 
@@ -60,7 +60,7 @@ macro_rules! digest {
                 if d.is_human_readable() {
                     String::deserialize(d)?.parse().map_err(D::Error::custom)
                 } else {
-                    <[u8; 32]>::deserialize(d).map(Self)
+                    crate::bytes::deserialize(d).map(Self)
                 }
             }
         }

@@ -12,6 +12,7 @@
 //!                                  └──> invariant   what must be true of every state
 //! ```
 
+mod bytes;
 pub mod command;
 pub mod digest;
 pub mod event;

@@ -39,8 +39,10 @@ pub struct ClusterInfo {
     /// Its identity.
     pub id: ClusterId,
     /// The CA's certificate, DER.
+    #[serde(with = "crate::bytes")]
     pub ca_cert: Vec<u8>,
     /// The CA's private key, PKCS #8 DER.
+    #[serde(with = "crate::bytes")]
     pub ca_key: Vec<u8>,
     /// What all VMs' addresses are taken from.
     pub cidr: Ipv4Net,

@@ -10,6 +10,7 @@ pub struct JoinToken {
     /// Its public part.
     pub id: TokenId,
     /// BLAKE3-derived from the secret; the joiner proves that it knows the secret by an HMAC under this key.
+    #[serde(with = "crate::bytes")]
     pub key: [u8; 32],
     /// Not valid from this moment on, in log time.
     pub expires_at: Timestamp,

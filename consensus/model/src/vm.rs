@@ -8,7 +8,7 @@ use crate::{
     size::ByteSize,
     time::Timestamp,
 };
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::{fmt, net::Ipv4Addr, str::FromStr};
 
 /// The desired state of one VM.
@@ -100,8 +100,7 @@ pub enum RestartPolicy {
 }
 
 /// cloud-init user-data. Its `Debug` form shows only the size: it often holds secrets, and logs must not.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "Vec<u8>", into = "Vec<u8>")]
+#[derive(Clone, PartialEq, Eq)]
 pub struct UserData(Vec<u8>);
 
 /// The user-data is larger than any datasource serves.
@@ -133,6 +132,19 @@ impl TryFrom<Vec<u8>> for UserData {
 
     fn try_from(bytes: Vec<u8>) -> Result<Self, UserDataTooLarge> {
         Self::new(bytes)
+    }
+}
+
+impl Serialize for UserData {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        crate::bytes::serialize(&self.0, s)
+    }
+}
+
+impl<'de> Deserialize<'de> for UserData {
+    /// Through the constructor, as everything.
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        crate::bytes::deserialize(d)
     }
 }
 
@@ -223,5 +235,9 @@ mod tests {
         let secret = UserData::new(b"password: hunter2".to_vec()).unwrap();
         assert!(!format!("{secret:?}").contains("hunter2"));
         assert!(UserData::new(vec![0; UserData::MAX + 1]).is_err());
+        let packed = rmp_serde::to_vec(&secret).unwrap();
+        assert_eq!(rmp_serde::from_slice::<UserData>(&packed).unwrap(), secret);
+        let large = rmp_serde::to_vec(&UserData(vec![0; UserData::MAX + 1])).unwrap();
+        assert!(rmp_serde::from_slice::<UserData>(&large).is_err());
     }
 }
