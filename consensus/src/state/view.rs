@@ -211,11 +211,7 @@ impl<'a> View<'a> {
     }
 
     /// What became of an earlier request with the same key, if it is remembered: its reply, or that the key was another's.
-    pub fn remembered(
-        &self,
-        actor: &Actor,
-        request: &RequestKey,
-    ) -> Result<Option<Result<Reply, Reject>>, ReadError> {
+    pub fn remembered(&self, actor: &Actor, request: &RequestKey) -> Result<Option<Result<Reply, Reject>>, ReadError> {
         requests::find(*self, actor, request)
     }
 

@@ -37,8 +37,7 @@ pub(super) fn add(work: &mut Work<'_>, version: &TemplateVersion) -> Result<Repl
         .set("virtual_size", version.virtual_size)
         .set("origin", version.origin);
     if let Source::Url(url) = &version.source {
-        // Up to the question mark: what follows often is a signature that lets its bearer download.
-        changes = changes.set("source", url.split(['?', '#']).next().unwrap_or_default());
+        changes = changes.set("source", public_part(url));
     }
     work.trail.add(Subject::Template(template), kind, changes)?;
     Ok(Reply::Template(Box::new(version)))
@@ -67,4 +66,13 @@ pub(super) fn delete(work: &mut Work<'_>, template: &TemplateName, version: Opti
     let kind = if doomed.len() == versions.len() { EventKind::Deleted } else { EventKind::Changed };
     work.trail.add(Subject::Template(template.clone()), kind, changes)?;
     Ok(Reply::Done)
+}
+
+/// An URL without what lets its bearer in: user and password before the host, the signature after the question mark.
+fn public_part(url: &str) -> String {
+    let url = url.split(['?', '#']).next().unwrap_or_default();
+    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
+    let (authority, path) = rest.find('/').map_or((rest, ""), |slash| rest.split_at(slash));
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    format!("{scheme}://{host}{path}")
 }
