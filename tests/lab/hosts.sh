@@ -32,6 +32,9 @@ plain=
 # Each is the host's own.
 private=(etc/libvirt etc/waifud run/libvirt run/waifud var/cache/libvirt var/lib/libvirt var/lib/waifud var/log/libvirt)
 
+# The command line of the process that `run` is.
+supervises='hosts.sh run '
+
 die() { echo "hosts: $*" >&2 && exit 1; }
 
 as_root() { [ "$EUID" = 0 ] || die "namespaces need root; try: sudo $self ..."; }
@@ -46,16 +49,19 @@ enter() { # WHO CMD...
 	nsenter --target "$holder" "${namespaces[@]}" "${@:2}"
 }
 
-# The process recorded in FILE, if it still runs and is the one meant: numbers are used again, and a file left by a
-# machine that lost its power must not name somebody else.
+# The process recorded in FILE, if it still runs.
 recorded() { # FILE COMMAND_LINE_PATTERN
 	local pid
-	pid=$(cat "$1" 2> /dev/null) && tr '\0' ' ' 2> /dev/null < "/proc/$pid/cmdline" | grep -Eq "$2" && echo "$pid"
+	pid=$(cat "$1" 2> /dev/null) && runs "$pid" "$2" && echo "$pid"
 }
+
+# Whether a process runs and is the one meant: numbers are used again, and a file left by a machine that lost its power
+# must not name somebody else.
+runs() { tr '\0' ' ' 2> /dev/null < "/proc/$1/cmdline" | grep -Eq "$2"; } # PID COMMAND_LINE_PATTERN
 
 holder_of() { recorded "$lab/$1/holder" '^(unshare|setpriv) |^sleep infinity'; }
 
-supervisor() { recorded "$lab/pid" "hosts.sh run "; }
+supervisor() { recorded "$lab/pid" "$supervises"; }
 
 running() { [ -f "$lab/ready" ] && supervisor > /dev/null; }
 
@@ -91,6 +97,9 @@ start_lan() {
 start_host() { # INDEX
 	local host=n$1 path
 	for path in "${private[@]}"; do mkdir -p "$lab/$host/$path"; done
+	# A host knows itself and asks nobody: programs that look up their own name would wait for the machine's resolver.
+	printf '127.0.0.1 localhost\n192.0.2.%d %s\n' "$1" "$host" > "$lab/$host/etc/hosts"
+	: > "$lab/$host/etc/resolv.conf"
 	libvirt_settings "$lab/$host/etc/libvirt"
 	hold "$host" --net --mount --uts --pid --fork --kill-child --mount-proc -- \
 		bash "$self" first-process "$host" "$(realpath "$lab/$host")"
@@ -125,6 +134,7 @@ first_process() { # HOST ROOT
 	# /sys shows the network of whoever mounted it.
 	umount --lazy /sys && mount -t sysfs sysfs /sys
 	for path in "${private[@]}"; do mkdir -p "/$path" && mount --bind "$2/$path" "/$path"; done
+	for path in etc/hosts etc/resolv.conf; do [ ! -e "/$path" ] || mount --bind "$2/$path" "/$path"; done
 	: > "$2/up"
 	sleep infinity &
 	wait
@@ -196,7 +206,7 @@ down() {
 	local pid
 	if pid=$(supervisor); then
 		kill -TERM "$pid"
-		await 10 "the end of process $pid" not supervisor
+		await 10 "the end of process $pid" not runs "$pid" "$supervises"
 	fi
 	discard
 }
