@@ -2,12 +2,12 @@
 //! with a deadline, through a bounded queue; out: their results.
 //!
 //! A call that gets no answer by its deadline cannot be interrupted. Its thread is given up: it may end when it likes, and
-//! does nothing more; the next call is done by a new thread with a new connection.
+//! does nothing more; a new thread with a new connection takes its place.
 //!
 //! ```text
 //!   call ──> room in the queue ──> thread: connect if needed ──> run ──> reply
 //!     │                                        │
-//!     └── deadline passed ──> given up <───────┘   queued calls fail at once, the next call gets a new thread
+//!     └── deadline passed ──> given up <───────┘   queued calls fail at once, a new thread takes over
 //! ```
 
 use super::session::Session;
@@ -174,6 +174,8 @@ impl Lane {
             tracing::warn!(lane = self.name, what, "libvirt does not answer; the connection is given up");
             worker.given_up.cancel();
             (self.report)(Health::Hung { what });
+            // At once, so that events flow again although nobody calls. The next call tries too, and has the error.
+            let _ = self.worker(what, Duration::ZERO);
         }
     }
 

@@ -1,0 +1,52 @@
+//! Records for the tests of this room.
+
+use std::net::Ipv4Addr;
+use waifud_model::{
+    digest::{Blake3, Sha256},
+    ids::{Generation, NodeId, VmId},
+    labels::Labels,
+    size::ByteSize,
+    template::{ImageFormat, Source, TemplateVersion},
+    time::Timestamp,
+    vm::{Desired, ImageRef, Mac, Phase, RestartPolicy, Vm, VmSpec},
+};
+
+pub(super) fn image() -> TemplateVersion {
+    TemplateVersion {
+        template: "debian-12".parse().unwrap(),
+        version: Blake3::of(b"debian"),
+        sha256: Sha256([0; 32]),
+        size: ByteSize::mib(12),
+        virtual_size: ByteSize::gib(2),
+        format: ImageFormat::Qcow2,
+        source: Source::Upload,
+        origin: NodeId::from_random(1),
+        added_at: Timestamp(0),
+    }
+}
+
+/// A VM that shall run, of the first generation.
+pub(super) fn vm(seed: u8) -> Vm {
+    let ip = Ipv4Addr::new(10, 77, 1, seed);
+    Vm {
+        id: VmId::from_random([seed; 16]),
+        name: format!("web-{seed}").parse().unwrap(),
+        node: NodeId::from_random(1),
+        spec: VmSpec {
+            cpus: 1,
+            memory: ByteSize::gib(1),
+            disk: ByteSize::gib(10),
+            image: ImageRef { template: "debian-12".parse().unwrap(), version: image().version },
+            user_data: None,
+            ssh_keys: Vec::new(),
+            labels: Labels::default(),
+            restart: RestartPolicy::OnFailure,
+        },
+        desired: Desired::Running,
+        phase: Phase::Live,
+        ip,
+        mac: Mac::of(ip),
+        generation: Generation::FIRST,
+        created_at: Timestamp(0),
+    }
+}

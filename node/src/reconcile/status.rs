@@ -1,0 +1,135 @@
+//! What is known of each VM of this node: for whoever asks here, with errors and next try; for the other nodes, in the few
+//! bytes of an observation, published when it changes.
+
+use super::{
+    plan::{Hold, Step},
+    ports::{Clock, Observations},
+};
+use crate::faults::lock;
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+use waifud_model::{
+    ids::{Generation, VmId},
+    observed::{VmObservation, VmState},
+    time::Timestamp,
+};
+
+/// What this node knows of a VM.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VmStatus {
+    /// What the other nodes are told.
+    pub observation: VmObservation,
+    /// The step that is being taken.
+    pub doing: Option<Step>,
+    /// Why nothing is done although not all is as wanted.
+    pub hold: Option<Hold>,
+    /// What went wrong, until it goes well.
+    pub trouble: Option<Trouble>,
+    /// How often the guest was started again after it had died, since it last ran well.
+    pub restarts: u32,
+}
+
+/// What went wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trouble {
+    /// The whole chain of reasons, for people.
+    pub error: String,
+    /// The step that failed; none if the VM could not even be looked at.
+    pub step: Option<Step>,
+    /// Failures in a row.
+    pub attempts: u32,
+    /// When the first of them was.
+    pub since: Timestamp,
+    /// When it is tried again.
+    pub next_try: Timestamp,
+}
+
+/// All VMs' statuses.
+#[derive(Debug)]
+pub(super) struct Board {
+    vms: Mutex<BTreeMap<VmId, VmStatus>>,
+    observations: Arc<dyn Observations>,
+    clock: Arc<dyn Clock>,
+}
+
+impl Board {
+    pub(super) fn new(observations: Arc<dyn Observations>, clock: Arc<dyn Clock>) -> Self {
+        Self { vms: Mutex::default(), observations, clock }
+    }
+
+    pub(super) fn get(&self, vm: VmId) -> Option<VmStatus> {
+        lock(&self.vms).get(&vm).cloned()
+    }
+
+    pub(super) fn all(&self) -> BTreeMap<VmId, VmStatus> {
+        lock(&self.vms).clone()
+    }
+
+    /// The VM is seen so. With no generation the last one stays: what is seen does not serve the record yet.
+    pub(super) fn see(&self, vm: VmId, state: VmState, generation: Option<Generation>) {
+        let mut vms = lock(&self.vms);
+        let before = vms.get(&vm).map(|status| status.observation);
+        let generation = generation.or(before.map(|seen| seen.generation)).unwrap_or_default();
+        let since = before.filter(|seen| seen.state == state).map_or_else(|| self.clock.now(), |seen| seen.since);
+        let now = VmObservation { state, generation, since };
+        if before != Some(now) {
+            let fresh = || VmStatus { observation: now, doing: None, hold: None, trouble: None, restarts: 0 };
+            vms.entry(vm).or_insert_with(fresh).observation = now;
+            self.observations.publish(vm, now);
+        }
+    }
+
+    /// If the image was what was waited for, it is here.
+    pub(super) fn fetched(&self, vm: VmId) {
+        if self.get(vm).is_some_and(|status| status.observation.state == VmState::Fetching) {
+            self.see(vm, VmState::Preparing, None);
+        }
+    }
+
+    /// Nothing can be said of any VM's state now.
+    pub(super) fn lose_sight(&self) {
+        let known: Vec<_> = lock(&self.vms).keys().copied().collect();
+        for vm in known {
+            self.see(vm, VmState::Unknown, None);
+        }
+    }
+
+    pub(super) fn doing(&self, vm: VmId, step: Option<Step>) {
+        self.update(vm, |status| status.doing = step);
+    }
+
+    pub(super) fn hold(&self, vm: VmId, hold: Option<Hold>, restarts: u32) {
+        self.update(vm, |status| {
+            status.hold = hold;
+            status.restarts = restarts;
+        });
+    }
+
+    pub(super) fn trouble(&self, vm: VmId, step: Option<Step>, error: String, attempts: u32, wait: Duration) {
+        let now = self.clock.now();
+        self.update(vm, |status| {
+            let since = status.trouble.as_ref().filter(|_| attempts > 1).map_or(now, |before| before.since);
+            status.doing = None;
+            status.trouble = Some(Trouble { error, step, attempts, since, next_try: now.plus(wait) });
+        });
+    }
+
+    pub(super) fn trouble_is_over(&self, vm: VmId) {
+        self.update(vm, |status| status.trouble = None);
+    }
+
+    pub(super) fn withdraw(&self, vm: VmId) {
+        if lock(&self.vms).remove(&vm).is_some() {
+            self.observations.withdraw(vm);
+        }
+    }
+
+    fn update(&self, vm: VmId, change: impl FnOnce(&mut VmStatus)) {
+        if let Some(status) = lock(&self.vms).get_mut(&vm) {
+            change(status);
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! Sees to it that every VM has its task, and that each task hears what concerns it: a changed record, an event, a listing
+//! that shows something new. Decides nothing about a VM.
+
+use super::{
+    ports::Proposer,
+    task::{Bell, Shared, Task, Wish, is_news},
+};
+use crate::hypervisor::DomainEvent;
+use std::{collections::BTreeMap, future, sync::Arc, time::Duration};
+use tokio::{
+    sync::{broadcast::error::RecvError, watch},
+    task::JoinSet,
+    time::{Instant, MissedTickBehavior},
+};
+use tokio_util::sync::CancellationToken;
+use waifud_model::ids::VmId;
+
+/// How long to wait before the replica is read again when it could not be.
+const READ_AGAIN: Duration = Duration::from_secs(1);
+
+struct Leash {
+    wish: watch::Sender<Wish>,
+    bell: Arc<Bell>,
+}
+
+pub(super) struct Supervisor {
+    shared: Arc<Shared>,
+    tasks: BTreeMap<VmId, Leash>,
+    running: JoinSet<VmId>,
+    /// When the replica was first read with success: before that nothing is known to be unwanted.
+    informed: bool,
+    /// When to read the replica (again).
+    read_at: Option<Instant>,
+}
+
+impl Supervisor {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared, tasks: BTreeMap::new(), running: JoinSet::new(), informed: false, read_at: Some(Instant::now()) }
+    }
+
+    /// Runs until told to stop; then all tasks have ended, between two steps or in the middle of one. Guests run on.
+    pub(super) async fn run(
+        mut self,
+        proposer: Arc<dyn Proposer>,
+        retry: watch::Receiver<u64>,
+        stop: CancellationToken,
+    ) {
+        let reports = Arc::clone(&self.shared.reports);
+        let carrier = tokio::spawn(async move { reports.carry(&*proposer).await });
+        stop.run_until_cancelled_owned(self.watch(retry)).await;
+        carrier.abort();
+        self.running.shutdown().await;
+        // It was aborted, or it panicked; there is nothing to be done about either.
+        let _ = carrier.await;
+    }
+
+    async fn watch(&mut self, mut retry: watch::Receiver<u64>) {
+        let hypervisor = Arc::clone(&self.shared.hands.hypervisor);
+        let mut changed = self.shared.intent.changed();
+        let mut events = hypervisor.events();
+        let mut health = hypervisor.health();
+        let mut sweep = tokio::time::interval(self.shared.settings.sweep);
+        sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let read_at = self.read_at;
+            tokio::select! {
+                biased;
+                () = due(read_at) => self.read().await,
+                // If the sender is gone the node is about to stop.
+                Ok(()) = changed.changed() => self.read_soon(),
+                Ok(()) = retry.changed() => self.ring_all(),
+                Ok(()) = health.changed() => {
+                    if health.borrow_and_update().is_up() {
+                        self.ring_all();
+                    } else {
+                        self.shared.board.lose_sight();
+                    }
+                }
+                event = events.recv() => match event {
+                    Ok(DomainEvent { vm: Some(vm), .. }) => self.nudge(vm),
+                    Ok(DomainEvent { vm: None, .. }) => self.ring_all(),
+                    Err(RecvError::Lagged(_)) => sweep.reset_immediately(),
+                    Err(RecvError::Closed) => future::pending().await,
+                },
+                Some(ended) = self.running.join_next() => self.ended(ended),
+                _ = sweep.tick() => self.sweep().await,
+            }
+        }
+    }
+
+    fn read_soon(&mut self) {
+        let soon = Instant::now() + self.shared.settings.settle;
+        self.read_at = Some(self.read_at.map_or(soon, |at| at.min(soon)));
+    }
+
+    /// Reads what is wanted, and tells the tasks.
+    async fn read(&mut self) {
+        let wanted = match self.shared.intent.wanted().await {
+            Ok(wanted) => wanted,
+            Err(error) => {
+                tracing::debug!(%error, "what is wanted of this node cannot be told now");
+                self.read_at = Some(Instant::now() + READ_AGAIN);
+                return;
+            }
+        };
+        self.read_at = None;
+        self.informed = true;
+        self.shared.hands.reserved.set_wanted(wanted.iter().map(|wanted| wanted.vm.ip).collect());
+        let mut unwanted: Vec<_> = self.tasks.keys().copied().collect();
+        unwanted.retain(|id| wanted.iter().all(|wanted| wanted.vm.id != *id));
+        for id in unwanted {
+            self.wish(id, Wish::Absent);
+        }
+        for wanted in wanted {
+            self.wish(wanted.vm.id, Wish::Want(wanted));
+        }
+    }
+
+    fn wish(&mut self, id: VmId, wish: Wish) {
+        if let Some(leash) = self.tasks.get(&id) {
+            leash.wish.send_if_modified(|old| {
+                let changed = *old != wish;
+                *old = wish;
+                changed
+            });
+            return;
+        }
+        let (sender, receiver) = watch::channel(wish);
+        let bell = Arc::new(Bell::default());
+        self.running.spawn(Task::new(id, Arc::clone(&self.shared), receiver, Arc::clone(&bell)).run());
+        self.tasks.insert(id, Leash { wish: sender, bell });
+    }
+
+    fn nudge(&self, vm: VmId) {
+        if let Some(leash) = self.tasks.get(&vm) {
+            leash.bell.look.notify_one();
+        }
+    }
+
+    fn ring_all(&self) {
+        for leash in self.tasks.values() {
+            leash.bell.retry.notify_one();
+        }
+    }
+
+    fn ended(&mut self, ended: Result<VmId, tokio::task::JoinError>) {
+        match ended {
+            Ok(id) => drop(self.tasks.remove(&id)),
+            Err(error) => {
+                tracing::error!(%error, "a VM's task died; it is started again");
+                // Which one it was is found by the next reading: its leash has no holder any more.
+                self.tasks.retain(|_, leash| !leash.wish.is_closed());
+            }
+        }
+        // It may be wanted again by now.
+        self.read_soon();
+    }
+
+    /// Lists what is here, for what no event told: guests that changed, and what belongs to no VM of this node.
+    async fn sweep(&mut self) {
+        let hands = &self.shared.hands;
+        let (domains, volumes) = (hands.hypervisor.list().await, hands.volumes.list().await);
+        let mut here: Vec<VmId> = Vec::new();
+        match domains {
+            Ok(domains) => {
+                let states: BTreeMap<_, _> = domains.iter().map(|domain| (domain.vm, domain.state)).collect();
+                for id in self.tasks.keys() {
+                    if is_news(&self.shared.board, *id, states.get(id).copied()) {
+                        self.nudge(*id);
+                    }
+                }
+                here.extend(states.keys());
+            }
+            // The tasks find out by themselves, and what they say is about a VM.
+            Err(error) => tracing::debug!(%error, "the domains cannot be listed"),
+        }
+        match volumes {
+            Ok(volumes) => here.extend(volumes),
+            Err(error) => tracing::debug!(%error, "the disks cannot be listed"),
+        }
+        if self.informed {
+            here.retain(|id| !self.tasks.contains_key(id));
+            for id in here {
+                self.wish(id, Wish::Absent);
+            }
+        }
+    }
+}
+
+async fn due(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => future::pending().await,
+    }
+}
