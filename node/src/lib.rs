@@ -5,6 +5,7 @@ pub mod faults;
 pub mod hypervisor;
 pub mod images;
 pub mod net;
+pub mod reconcile;
 pub mod volumes;
 
 #[cfg(test)]
