@@ -1,1 +1,58 @@
-//! the command line of waifud.
+//! The command line of waifud: reads what is wanted, asks a node's API for it, and shows the answer.
+//!
+//! In: arguments, a few environment variables, and the API through `waifud-api`'s client. Out: data on stdout, everything else
+//! on stderr, and an exit status that scripts rely on. It knows nothing of Raft, libvirt or files of the daemon, and decides
+//! nothing about the cluster: what is allowed, where a VM goes and what a mistyped name may have meant is the server's to say.
+//!
+//! ```text
+//!   cli.rs       what can be typed            ──> commands/  one file a family: ask, wait, show
+//!   endpoint.rs  where the API is, as whom    ──>     │
+//!                                                     ├── wait.rs      until a VM is as wanted
+//!                                                     ├── progress.rs  phases on stderr
+//!                                                     ├── views/       wire types as rows and details
+//!                                                     ├── output/      tables, JSON, YAML, CSV, names on stdout
+//!                                                     └── exit.rs      how it ended, in words and as a number
+//! ```
+
+mod cli;
+mod commands;
+mod confirm;
+mod context;
+mod endpoint;
+mod exit;
+mod output;
+mod panel;
+mod progress;
+mod views;
+mod wait;
+
+use clap::Parser as _;
+use std::{ffi::OsString, process::ExitCode};
+use waifud_api::exit::Exit;
+
+/// Does what the arguments say; the first one is the program's name.
+pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let exit = match cli::Cli::try_parse_from(args) {
+        Ok(cli) => execute(cli),
+        Err(error) => {
+            // Help goes to stdout and is a success; whatever else clap has to say is about the usage. There is nobody to be
+            // told that it could not be written.
+            let _ = error.print();
+            if error.use_stderr() { Exit::Usage } else { Exit::Done }
+        }
+    };
+    ExitCode::from(exit.code())
+}
+
+fn execute(cli: cli::Cli) -> Exit {
+    let terminal = output::Terminal::detect();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let result = match runtime {
+        Ok(runtime) => runtime.block_on(commands::run(cli, terminal)),
+        Err(error) => Err(exit::Failure::Io { what: "the runtime", source: error }),
+    };
+    match result {
+        Ok(exit) => exit,
+        Err(failure) => exit::report(&failure, terminal),
+    }
+}

@@ -46,7 +46,7 @@ use std::{
 pub struct Config {
     /// Tried in this order; the one that answered last is tried first the next time.
     pub endpoints: Vec<Endpoint>,
-    /// An API token; not needed on the local socket.
+    /// An API token. It is sent to HTTPS endpoints only: a local socket knows its caller from the kernel.
     pub token: Option<String>,
     /// PEM certificates, at least one. If given, HTTPS endpoints must show a certificate of one of these CAs, and what
     /// the host itself trusts does not count.
@@ -137,7 +137,9 @@ impl Client {
 impl Host {
     fn new(endpoint: Endpoint, config: &Config) -> Result<Self, SetupError> {
         let mut headers = reqwest::header::HeaderMap::new();
-        if let Some(token) = &config.token {
+        // A local socket knows its caller from the kernel; a token would only be one more place for it to leak.
+        let token = config.token.as_ref().filter(|_| matches!(endpoint, Endpoint::Https { .. }));
+        if let Some(token) = token {
             let mut value: reqwest::header::HeaderValue =
                 format!("Bearer {token}").parse().map_err(|_| SetupError::Token)?;
             value.set_sensitive(true);

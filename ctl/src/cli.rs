@@ -1,0 +1,131 @@
+//! What can be typed: global options and commands. The options of each command stand beside the command.
+
+use crate::{
+    commands::{cluster, create, delete, events, list, node, panel, power, show, template, token, wait},
+    output::{Format, parse_span},
+};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::{path::PathBuf, time::Duration};
+
+/// Virtual machines on a cluster of equal nodes
+#[derive(Debug, Parser)]
+#[command(
+    name = "waifuctl",
+    version,
+    disable_help_subcommand = true,
+    arg_required_else_help = true,
+    max_term_width = 110,
+    before_help = "Examples:
+  waifuctl create -t debian-12 -n web-1 -c 2 -m 4G --ssh-key ~/.ssh/id_ed25519.pub
+  waifuctl ls
+  waifuctl ip web-1
+  waifuctl delete web-1",
+    after_help = "More: waifuctl help exit-codes, waifuctl help environment, waifuctl help filters"
+)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Options that every command takes.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Global options")]
+pub(crate) struct Global {
+    /// Where the API is: unix:/path or https://host[:port]; of several, the first that answers [default: the local socket]
+    #[arg(short = 'H', long, value_name = "URL[,URL…]", env = "WAIFU_HOST", hide_env = true, global = true)]
+    pub(crate) host: Option<String>,
+    /// A file with an API token, for https endpoints
+    #[arg(long, value_name = "FILE", env = "WAIFU_TOKEN_FILE", hide_env = true, global = true)]
+    pub(crate) token_file: Option<PathBuf>,
+    /// A file with the certificate of the CA that https endpoints must have; nothing else is then trusted
+    #[arg(long, value_name = "FILE", env = "WAIFU_CA_FILE", hide_env = true, global = true)]
+    pub(crate) ca_file: Option<PathBuf>,
+    /// Agree with every question
+    #[arg(short, long, global = true)]
+    pub(crate) yes: bool,
+    /// The form of the result [default: a table; in a pipe, values between tabs]
+    #[arg(short, long, value_name = "FORMAT", global = true)]
+    pub(crate) output: Option<Format>,
+    /// Only these columns, in this order
+    #[arg(long, value_name = "NAME[,NAME…]", value_delimiter = ',', global = true)]
+    pub(crate) columns: Vec<String>,
+    /// Do not wait until it is done; say how to follow it
+    #[arg(long, global = true)]
+    pub(crate) no_wait: bool,
+    /// How long to wait until it is done: 90s, 5m, 1h [default: 5m]
+    #[arg(long, value_name = "TIME", value_parser = parse_span, global = true)]
+    pub(crate) timeout: Option<Duration>,
+    /// Say nothing but results and errors
+    #[arg(short, long, global = true)]
+    pub(crate) quiet: bool,
+    /// Whether answers must hold everything that was acknowledged before
+    #[arg(long, value_name = "HOW", value_enum, default_value_t, global = true)]
+    pub(crate) consistency: Consistency,
+}
+
+/// How fresh answers must be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(crate) enum Consistency {
+    /// What the node that answers knows
+    #[default]
+    Local,
+    /// Everything that was acknowledged before the question; needs a quorum
+    Linearizable,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// List the VMs of the cluster
+    #[command(visible_alias = "ls")]
+    List(list::Args),
+    /// Make a VM and wait until it runs
+    #[command(visible_alias = "launch")]
+    Create(create::Args),
+    /// Show all that is known of a VM
+    Show(show::Args),
+    /// Print the address of a VM
+    Ip(show::IpArgs),
+    /// Delete VMs, disks included
+    Delete(delete::Args),
+    /// Start a VM
+    Start(power::Args),
+    /// Stop a VM; disk and address are kept
+    Stop(power::Args),
+    /// Wait until a VM is as wanted
+    Wait(wait::Args),
+    /// Templates: what VMs' disks start from
+    #[command(subcommand)]
+    Template(template::Command),
+    /// Nodes: the machines of the cluster
+    #[command(subcommand)]
+    Node(node::Command),
+    /// The cluster as a whole
+    #[command(subcommand)]
+    Cluster(cluster::Command),
+    /// Tokens for the API
+    #[command(subcommand)]
+    Token(token::Command),
+    /// Show what happened, and who did it
+    Events(events::Args),
+    /// Open the panel in a browser, signed in
+    Panel(panel::Args),
+    /// Print a completion script for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Write manual pages into a directory
+    Manpage {
+        /// The directory; it is made if it is not there
+        dir: PathBuf,
+    },
+    /// Print the version
+    Version,
+    /// Explain a command, or: exit-codes, environment, filters
+    Help {
+        /// A command or a topic
+        topic: Vec<String>,
+    },
+}

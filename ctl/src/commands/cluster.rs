@@ -1,0 +1,77 @@
+//! `cluster`: its status, and the tokens with which machines join.
+
+use crate::{context::Context, exit::Failure, output::parse_span, views::cluster::status, wait};
+use std::time::Duration;
+use waifud_api::token::JoinTokenCreate;
+use waifud_model::ids::TokenId;
+
+/// See the module.
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Command {
+    /// Show how the cluster is
+    Status,
+    /// Tokens with which machines join
+    #[command(subcommand)]
+    Token(Token),
+}
+
+/// The commands of `cluster token`.
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Token {
+    /// Make a token and print it; it is not shown again
+    #[command(before_help = "Examples:
+  waifuctl cluster token create | ssh n2 waifud join -
+  waifuctl cluster token create --uses 5 --valid 1d")]
+    Create {
+        /// For how long it is valid
+        #[arg(long, value_name = "TIME", default_value = "1h", value_parser = parse_span)]
+        valid: Duration,
+        /// How many machines it lets in
+        #[arg(long, value_name = "COUNT", default_value_t = JoinTokenCreate::default_uses(), value_parser = clap::value_parser!(u32).range(1..))]
+        uses: u32,
+    },
+    /// List the tokens
+    #[command(visible_alias = "ls")]
+    List,
+    /// Machines may no longer join with this token
+    Revoke {
+        /// The token's id
+        id: TokenId,
+    },
+}
+
+pub(crate) async fn run(context: &Context, command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Status => {
+            let found = context.fresh(context.client.cluster().await?);
+            context.out.whole(&found, |look| status(&found, look))
+        }
+        Command::Token(Token::Create { valid, uses }) => {
+            let request = JoinTokenCreate { valid_seconds: valid.as_secs(), uses };
+            let made = context.fresh(wait::accepted(context.client.create_join_token(&request)).await?);
+            if context.terminal.out {
+                context.hint("On the machine that shall join:  waifud join -   and paste this:");
+            }
+            context.out.whole(&made, |_| format!("{}\n", made.token))
+        }
+        Command::Token(Token::List) => {
+            let tokens = context.fresh(context.client.join_tokens().await?);
+            context.out.list(&tokens)
+        }
+        Command::Token(Token::Revoke { id }) => {
+            context.fresh(wait::accepted(context.client.revoke_join_token(id)).await?);
+            context.progress.done(&format!("{id} is revoked"), "");
+            Ok(())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_is_the_interface_s() {
+        assert_eq!(parse_span("1h").unwrap().as_secs(), JoinTokenCreate::default_seconds());
+    }
+}

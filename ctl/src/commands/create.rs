@@ -1,0 +1,360 @@
+//! `create`: VMs from a template, somewhere or on a node.
+
+use super::delete::together;
+use crate::{
+    context::Context,
+    endpoint::{read, read_text},
+    exit::{self, Failure},
+    output::Out,
+    progress::Phase,
+    views::vm::preview,
+    wait::{self, Goal},
+};
+use std::{collections::BTreeMap, io::Read as _, path::PathBuf};
+use waifud_api::{
+    client::IdempotencyKey,
+    exit::Exit,
+    template::TemplateSelector,
+    user_data::UserDataIn,
+    vm::{Placement, Vm, VmCreate},
+};
+use waifud_model::{
+    labels::{Label, Labels},
+    name::{NodeName, VmName},
+    observed::VmState,
+    size::ByteSize,
+    vm::RestartPolicy,
+};
+
+/// See the module.
+#[derive(Debug, clap::Args)]
+#[command(before_help = "Examples:
+  waifuctl create -t debian-12 -n web-1 -c 2 -m 4G --ssh-key ~/.ssh/id_ed25519.pub
+  waifuctl create -t debian-12 -n web -u cloud-config.yaml --count 3
+  waifuctl create -t debian-12 -m 64G --dry-run")]
+pub(crate) struct Args {
+    /// What the disk starts from: a template, or one of its versions (NAME@VERSION)
+    #[arg(short, long, value_name = "TEMPLATE[@VERSION]")]
+    template: TemplateSelector,
+    /// The name; one is made up if none is given
+    #[arg(short, long)]
+    name: Option<VmName>,
+    /// Memory: 512M, 4G
+    #[arg(short, long, value_name = "SIZE", default_value_t = VmCreate::default_memory(), hide_default_value = true)]
+    #[arg(help = "Memory: 512M, 4G [default: 512M]")]
+    memory: ByteSize,
+    /// Virtual CPUs
+    #[arg(short, long, value_name = "COUNT", default_value_t = VmCreate::default_cpus(), value_parser = clap::value_parser!(u32).range(1..))]
+    cpus: u32,
+    /// The root disk [default: 10G, or the template's size where that is more]
+    #[arg(short, long, value_name = "SIZE")]
+    disk: Option<ByteSize>,
+    /// The node it must be on; the cluster chooses if none is given
+    #[arg(short = 'N', long)]
+    node: Option<NodeName>,
+    /// A file with cloud-init user-data, taken byte for byte; - is stdin
+    #[arg(short, long, value_name = "FILE")]
+    user_data: Option<PathBuf>,
+    /// A file with OpenSSH public keys for the default user; may be given several times
+    #[arg(long, value_name = "FILE")]
+    ssh_key: Vec<PathBuf>,
+    /// A label, for filters and placement; may be given several times
+    #[arg(long, value_name = "KEY=VALUE")]
+    label: Vec<Label>,
+    /// What happens when it stops by itself
+    #[arg(long, value_enum, default_value_t)]
+    restart: Restart,
+    /// Make it, but do not start it
+    #[arg(long)]
+    no_start: bool,
+    /// How many: NAME-1, NAME-2 and so on
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    count: u32,
+    /// Only say where it would go, and why
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// The words of `--restart`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+enum Restart {
+    /// Start it again after a crash
+    #[default]
+    OnFailure,
+    /// Start it again whatever the cause
+    Always,
+    /// Leave it
+    Never,
+}
+
+impl Args {
+    /// The requests, all files read.
+    fn requests(self) -> Result<Vec<VmCreate>, Failure> {
+        let labels: BTreeMap<_, _> = self.label.into_iter().map(|label| (label.key, label.value)).collect();
+        let labels = Labels::try_from(labels).map_err(|e| Failure::Usage(e.to_string()))?;
+        let request = VmCreate {
+            name: self.name,
+            template: self.template,
+            cpus: self.cpus,
+            memory: self.memory,
+            disk: self.disk,
+            node: self.node,
+            user_data: self.user_data.map(user_data).transpose()?,
+            ssh_keys: ssh_keys(&self.ssh_key)?,
+            labels,
+            restart: match self.restart {
+                Restart::OnFailure => RestartPolicy::OnFailure,
+                Restart::Always => RestartPolicy::Always,
+                Restart::Never => RestartPolicy::Never,
+            },
+            start: !self.no_start,
+        };
+        (1..=self.count).map(|number| numbered(&request, number, self.count)).collect()
+    }
+}
+
+fn numbered(request: &VmCreate, number: u32, count: u32) -> Result<VmCreate, Failure> {
+    let name = match &request.name {
+        Some(name) if count > 1 => {
+            Some(VmName::new(format!("{name}-{number}")).map_err(|e| Failure::Usage(e.to_string()))?)
+        }
+        name => name.clone(),
+    };
+    Ok(VmCreate { name, ..request.clone() })
+}
+
+fn user_data(path: PathBuf) -> Result<UserDataIn, Failure> {
+    let bytes = if path.as_os_str() == "-" {
+        let mut bytes = Vec::new();
+        std::io::stdin().lock().read_to_end(&mut bytes).map_err(|source| Failure::Io { what: "stdin", source })?;
+        bytes
+    } else {
+        read(&path)?
+    };
+    UserDataIn::new(bytes).map_err(|e| Failure::Usage(format!("{}: {e}", path.display())))
+}
+
+fn ssh_keys(paths: &[PathBuf]) -> Result<Vec<String>, Failure> {
+    let mut keys = Vec::new();
+    for path in paths {
+        let text = read_text(path)?;
+        // The mistake that must not be made for the user: sending a private key to a cluster.
+        if text.contains("PRIVATE KEY") {
+            let shown = path.display();
+            return Err(Failure::Usage(format!("{shown} is a private key; the public one is probably {shown}.pub")));
+        }
+        let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+        keys.extend(lines.map(str::to_owned));
+    }
+    Ok(keys)
+}
+
+pub(crate) async fn run(context: &Context, args: Args) -> Result<(), Failure> {
+    let dry_run = args.dry_run;
+    let requests = args.requests()?;
+    if dry_run {
+        return dry(context, &requests).await;
+    }
+    let (mut made, mut ends) = (Vec::new(), Vec::new());
+    for request in &requests {
+        match make(context, request).await {
+            Ok(vm) => made.push(vm),
+            Err(failure) => {
+                ends.push(exit::report(&failure, context.terminal));
+                // What refuses one will refuse the next.
+                break;
+            }
+        }
+    }
+    let mut vms = Vec::new();
+    for vm in made {
+        match ready(context, vm.clone()).await {
+            Ok(vm) => {
+                ends.push(Exit::Done);
+                vms.push(vm);
+            }
+            Err(failure) => {
+                ends.push(exit::report(&failure, context.terminal));
+                vms.push(vm);
+            }
+        }
+    }
+    show(context, &context.out, &vms)?;
+    match together(&ends) {
+        Exit::Done => Ok(()),
+        other => Err(Failure::Told(other)),
+    }
+}
+
+async fn dry(context: &Context, requests: &[VmCreate]) -> Result<(), Failure> {
+    // All requests are alike, and nothing is kept: one preview speaks for the first of them.
+    let Some(request) = requests.first() else { return Ok(()) };
+    let found = context.fresh(context.client.preview_vm(request).await?);
+    context.out.whole(&found, |look| preview(&found, look).render())
+}
+
+/// Has one VM made, and says where it went and why.
+async fn make(context: &Context, request: &VmCreate) -> Result<Vm, Failure> {
+    let key = IdempotencyKey::random();
+    let created = context.fresh(wait::accepted(context.client.create_vm(request, &key)).await?);
+    context.progress.done(&format!("placed on {}", created.vm.node), &reasons(&created.placement));
+    Ok(created.vm)
+}
+
+/// `most free memory of 3 (n3 full, n1 cordoned)`.
+pub(crate) fn reasons(placement: &Placement) -> String {
+    let rejected: Vec<_> = placement.rejected.iter().map(|n| format!("{} {}", n.node, n.reason)).collect();
+    if rejected.is_empty() {
+        placement.reason.clone()
+    } else {
+        format!("{} ({})", placement.reason, rejected.join(", "))
+    }
+}
+
+/// Waits until it runs, if it is to and the user wants to know.
+async fn ready(context: &Context, vm: Vm) -> Result<Vm, Failure> {
+    if vm.desired == waifud_model::vm::Desired::Stopped {
+        context.hint(&format!("{} is made and not started:  waifuctl start {}", vm.name, vm.name));
+        return Ok(vm);
+    }
+    if !context.wait {
+        context.hint(&format!("{} is on its way:  {}", vm.name, Goal::Running.follow(&vm.name)));
+        return Ok(vm);
+    }
+    let mut steps = Steps { phase: context.progress.phase(&format!("{} on {}", vm.name, vm.node)), done: 0 };
+    let vm = wait::until(context, vm, Goal::Running, |vm| steps.look(vm)).await?;
+    drop(steps);
+    context.hint(&format!("{} is ready:  {}", vm.name, vm.ip));
+    Ok(vm)
+}
+
+/// The phases of a VM that comes to be, told as they are seen. A look may find several done since the last one.
+#[derive(Debug)]
+struct Steps {
+    phase: Phase,
+    done: usize,
+}
+
+/// How many of the three phases (template, disk, boot) a VM in this state has behind it.
+const fn behind(state: VmState) -> Option<usize> {
+    match state {
+        VmState::Pending | VmState::Fetching => Some(0),
+        VmState::Preparing => Some(1),
+        VmState::Running => Some(3),
+        // They tell nothing of how far it is.
+        _ => None,
+    }
+}
+
+impl Steps {
+    fn look(&mut self, vm: &Vm) {
+        let state = vm.status.state;
+        self.phase.doing(&format!("{} on {}: {state}", vm.name, vm.node));
+        let Some(behind) = behind(state) else { return };
+        for step in self.done..behind {
+            let (what, detail) = match step {
+                0 => (format!("template {}", vm.template.name), format!("version {}", vm.template.version.short())),
+                1 => (format!("disk {}", vm.disk), String::new()),
+                _ => ("booted".to_owned(), vm.ip.to_string()),
+            };
+            self.phase.step(&what, &detail);
+        }
+        self.done = self.done.max(behind);
+    }
+}
+
+/// For programs, what was made; a person has been told all along. A pipe without a wish gets the names, for `$(…)`.
+fn show(context: &Context, out: &Out, vms: &[Vm]) -> Result<(), Failure> {
+    if !out.is_for_programs() || vms.is_empty() {
+        return Ok(());
+    }
+    if out.has_format() {
+        return match vms {
+            [vm] => context.out.one(vm, |look| crate::views::vm::details(vm, look)),
+            vms => context.out.list(vms),
+        };
+    }
+    vms.iter().try_for_each(|vm| crate::output::stdout(&format!("{}\n", vm.name)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+    use expect_test::expect;
+
+    #[derive(Parser)]
+    struct Only {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn requests(line: &str) -> Result<Vec<VmCreate>, Failure> {
+        Only::try_parse_from(line.split(' ')).map_err(|e| Failure::Usage(e.to_string()))?.args.requests()
+    }
+
+    #[test]
+    fn a_line_becomes_a_request() {
+        let requests = requests(
+            "create -t debian-12@9f3c21 -n web-1 -c 2 -m 4G -d 20G -N n2 --label env=prod --restart never --no-start",
+        );
+        expect![[r#"
+            [
+              {
+                "name": "web-1",
+                "template": "debian-12@9f3c21",
+                "cpus": 2,
+                "memory": 4294967296,
+                "disk": 21474836480,
+                "node": "n2",
+                "labels": {
+                  "env": "prod"
+                },
+                "restart": "never",
+                "start": false
+              }
+            ]"#]]
+        .assert_eq(&serde_json::to_string_pretty(&requests.unwrap()).unwrap());
+    }
+
+    #[test]
+    fn several_are_numbered() {
+        let names: Vec<_> = requests("create -t a -n web --count 3")
+            .unwrap()
+            .into_iter()
+            .map(|r| r.name.unwrap().to_string())
+            .collect();
+        assert_eq!(names, ["web-1", "web-2", "web-3"]);
+        let made_up = requests("create -t a --count 2").unwrap();
+        assert!(made_up.iter().all(|r| r.name.is_none()));
+    }
+
+    #[test]
+    fn what_cannot_be_right_is_told_before_anything_is_sent() {
+        for bad in [
+            "create",
+            "create -t a -n ../x",
+            "create -t a -c 0",
+            "create -t a -m lots",
+            "create -t a --label x",
+            "create -t a -u /nonexistent",
+        ] {
+            assert_eq!(requests(bad).unwrap_err().exit(), Exit::Usage, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_private_key_stays_here() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "-----BEGIN OPENSSH PRIVATE KEY-----\n").unwrap();
+        assert!(ssh_keys(&[file.path().to_owned()]).is_err());
+        std::fs::write(file.path(), "# mine\nssh-ed25519 AAAA me\n\nssh-rsa BBBB you\n").unwrap();
+        assert_eq!(ssh_keys(&[file.path().to_owned()]).unwrap(), ["ssh-ed25519 AAAA me", "ssh-rsa BBBB you"]);
+    }
+
+    #[test]
+    fn phases_behind_only_grow_on_the_way() {
+        let way = [VmState::Pending, VmState::Fetching, VmState::Preparing, VmState::Running];
+        assert_eq!(way.map(behind), [Some(0), Some(0), Some(1), Some(3)]);
+    }
+}

@@ -1,0 +1,92 @@
+//! `delete`: away with VMs, disks included.
+
+use crate::{
+    confirm,
+    context::Context,
+    exit::{self, Failure},
+    wait::{self, Goal},
+};
+use waifud_api::{exit::Exit, vm::Vm};
+use waifud_model::name::VmName;
+
+/// See the module.
+#[derive(Debug, clap::Args)]
+#[command(before_help = "Examples:
+  waifuctl delete web-1
+  waifuctl delete --yes web-1 web-2")]
+pub(crate) struct Args {
+    /// The VMs
+    #[arg(required = true)]
+    names: Vec<VmName>,
+}
+
+pub(crate) async fn run(context: &Context, args: &Args) -> Result<(), Failure> {
+    let mut ends = Vec::new();
+    // A name that is wrong is told before anything is asked or deleted.
+    let mut vms = Vec::new();
+    for name in &args.names {
+        match context.client.vm(name).await {
+            Ok(answer) => vms.push(context.fresh(answer)),
+            Err(error) => ends.push(exit::report(&error.into(), context.terminal)),
+        }
+    }
+    if !vms.is_empty() {
+        confirm::agree(context, &question(&vms))?;
+    }
+    for vm in vms {
+        ends.push(match delete(context, vm).await {
+            Ok(()) => Exit::Done,
+            Err(failure) => exit::report(&failure, context.terminal),
+        });
+    }
+    match together(&ends) {
+        Exit::Done => Ok(()),
+        other => Err(Failure::Told(other)),
+    }
+}
+
+fn question(vms: &[Vm]) -> String {
+    let named: Vec<_> = vms.iter().map(|vm| format!("{} on {} ({})", vm.name, vm.node, vm.disk)).collect();
+    let disks = if vms.len() == 1 { "its disk" } else { "their disks" };
+    format!("Delete {} with {disks}? This cannot be undone.", named.join(", "))
+}
+
+async fn delete(context: &Context, vm: Vm) -> Result<(), Failure> {
+    let vm = context.fresh(wait::accepted(context.client.delete_vm(&vm.name)).await?);
+    if !context.wait {
+        context.hint(&Goal::Gone.follow(&vm.name));
+        return Ok(());
+    }
+    let clock = context.progress.phase(&format!("deleting {}", vm.name));
+    let vm = wait::until(context, vm, Goal::Gone, |_| ()).await?;
+    clock.done(&format!("{} is deleted", vm.name), "");
+    Ok(())
+}
+
+/// One exit status for several ends: theirs if all are alike, else that it was partly done or, if nothing was, the first.
+pub(crate) fn together(ends: &[Exit]) -> Exit {
+    match ends.iter().find(|end| **end != Exit::Done) {
+        None => Exit::Done,
+        Some(_) if ends.contains(&Exit::Done) => Exit::Partly,
+        Some(first) => *first,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn several_ends_are_one() {
+        use Exit::{Done, NotFound, Partly, TimedOut};
+        for (ends, one) in [
+            (vec![], Done),
+            (vec![Done, Done], Done),
+            (vec![NotFound, NotFound], NotFound),
+            (vec![Done, NotFound], Partly),
+            (vec![NotFound, TimedOut], NotFound),
+        ] {
+            assert_eq!(together(&ends), one, "{ends:?}");
+        }
+    }
+}

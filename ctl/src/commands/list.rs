@@ -1,0 +1,72 @@
+//! `list`: the VMs of the cluster.
+
+use crate::{context::Context, exit::Failure};
+use waifud_api::filter::{Filter, Term};
+use waifud_model::{labels::Label, name::NodeName, observed::VmState};
+
+/// See the module.
+#[derive(Debug, clap::Args)]
+#[command(before_help = "Examples:
+  waifuctl list
+  waifuctl list --node n1 --status running
+  waifuctl list label.env=prod web -o json")]
+pub(crate) struct Args {
+    /// Only VMs that match: see waifuctl help filters
+    pub(crate) filter: Vec<String>,
+    /// Only VMs on this node
+    #[arg(short = 'N', long)]
+    node: Option<NodeName>,
+    /// Only VMs with this label; may be given several times
+    #[arg(long, value_name = "KEY=VALUE")]
+    label: Vec<Label>,
+    /// Only VMs in this state
+    #[arg(long)]
+    status: Option<VmState>,
+}
+
+impl Args {
+    fn filter(&self) -> Result<Filter, Failure> {
+        let typed: Filter = self
+            .filter
+            .join(" ")
+            .parse()
+            .map_err(|e: waifud_api::filter::FilterError| Failure::Usage(e.to_string()))?;
+        let node = self.node.iter().cloned().map(Term::Node);
+        let labels = self.label.iter().cloned().map(Term::Label);
+        let status = self.status.iter().copied().map(Term::Status);
+        Ok(node.chain(labels).chain(status).fold(typed, Filter::and))
+    }
+}
+
+pub(crate) async fn run(context: &Context, args: &Args) -> Result<(), Failure> {
+    let vms = context.fresh(context.client.vms(&args.filter()?).await?);
+    if vms.is_empty() && context.terminal.out {
+        context.hint(if args.filter()?.is_empty() {
+            "There are no VMs yet: waifuctl create -t TEMPLATE"
+        } else {
+            "No VM matches"
+        });
+    }
+    context.out.list(&vms)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Only {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    #[test]
+    fn options_and_terms_are_one_filter() {
+        let args = ["list", "web", "label.a=\"x y\"", "--node", "n1", "--label", "env=prod", "--status", "running"];
+        let filter = Only::try_parse_from(args).unwrap().args.filter().unwrap();
+        assert_eq!(filter.to_string(), "web label.a=\"x y\" node=n1 label.env=prod status=running");
+        let bad = Only::try_parse_from(["list", "colour=red"]).unwrap().args.filter().unwrap_err();
+        assert_eq!(bad.exit(), waifud_api::exit::Exit::Usage);
+    }
+}

@@ -1,0 +1,50 @@
+//! What the commands do: one file a family. Each asks the API, waits if that is wanted, and shows the answer.
+
+pub(crate) mod cluster;
+pub(crate) mod create;
+pub(crate) mod delete;
+pub(crate) mod events;
+pub(crate) mod list;
+mod local;
+pub(crate) mod node;
+pub(crate) mod panel;
+pub(crate) mod power;
+pub(crate) mod show;
+pub(crate) mod template;
+pub(crate) mod token;
+pub(crate) mod wait;
+
+use crate::{
+    cli::{Cli, Command},
+    context::Context,
+    exit::Failure,
+    output::Terminal,
+};
+use waifud_api::exit::Exit;
+use waifud_model::vm::Desired;
+
+/// Does what was typed.
+pub(crate) async fn run(cli: Cli, terminal: Terminal) -> Result<Exit, Failure> {
+    let context = || Context::new(&cli.global, terminal);
+    match cli.command {
+        Command::List(args) => list::run(&context()?, &args).await,
+        Command::Create(args) => create::run(&context()?, args).await,
+        Command::Show(args) => show::run(&context()?, &args).await,
+        Command::Ip(args) => show::ip(&context()?, &args).await,
+        Command::Delete(args) => delete::run(&context()?, &args).await,
+        Command::Start(args) => power::run(&context()?, &args, Desired::Running).await,
+        Command::Stop(args) => power::run(&context()?, &args, Desired::Stopped).await,
+        Command::Wait(args) => wait::run(&context()?, &args).await,
+        Command::Template(command) => template::run(&context()?, command).await,
+        Command::Node(command) => node::run(&context()?, command).await,
+        Command::Cluster(command) => cluster::run(&context()?, command).await,
+        Command::Token(command) => token::run(&context()?, command).await,
+        Command::Events(args) => events::run(&context()?, &args).await,
+        Command::Panel(args) => panel::run(&context()?, &args).await,
+        Command::Completions { shell } => local::completions(shell),
+        Command::Manpage { dir } => local::manpage(&dir),
+        Command::Version => local::version(),
+        Command::Help { topic } => local::help(&topic),
+    }?;
+    Ok(Exit::Done)
+}

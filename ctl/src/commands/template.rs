@@ -1,0 +1,111 @@
+//! `template`: list, show, add, delete.
+
+use crate::{
+    confirm,
+    context::Context,
+    exit::Failure,
+    views::template::{VersionRow, details},
+    wait,
+};
+use std::path::PathBuf;
+use waifud_api::template::{Template, TemplateAdd, TemplateSelector, TemplateVersion};
+use waifud_model::{digest::Sha256, name::TemplateName};
+
+/// See the module.
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Command {
+    /// List the templates
+    #[command(visible_alias = "ls")]
+    List,
+    /// Show the versions of a template
+    Show {
+        /// The template
+        name: TemplateName,
+    },
+    /// Add a version, from a file or a URL; the template comes to be with its first
+    #[command(before_help = "Examples:
+  waifuctl template add tiny --file tiny.qcow2
+  waifuctl template add debian-12 --url https://…/debian-12-genericcloud-amd64.qcow2 --sha256 …")]
+    Add(Add),
+    /// Delete a template, or one of its versions (NAME@VERSION)
+    Delete {
+        /// The template, or one of its versions
+        #[arg(value_name = "NAME[@VERSION]")]
+        template: TemplateSelector,
+    },
+}
+
+/// The arguments of `template add`.
+#[derive(Debug, clap::Args)]
+#[group(id = "source", required = true, multiple = false, args = ["file", "url"])]
+pub(crate) struct Add {
+    /// The template
+    name: TemplateName,
+    /// An image on this machine, qcow2 or raw
+    #[arg(long)]
+    file: Option<PathBuf>,
+    /// An image on the web, qcow2 or raw; a node downloads it
+    #[arg(long, requires = "sha256")]
+    url: Option<String>,
+    /// What its bytes must be; needed with --url
+    #[arg(long, value_name = "HEX")]
+    sha256: Option<Sha256>,
+}
+
+pub(crate) async fn run(context: &Context, command: Command) -> Result<(), Failure> {
+    match command {
+        Command::List => list(context).await,
+        Command::Show { name } => {
+            let template = context.fresh(context.client.template(&name).await?);
+            let rows: Vec<_> = template.versions.into_iter().map(VersionRow).collect();
+            context.out.list(&rows)
+        }
+        Command::Add(add) => add_version(context, add).await,
+        Command::Delete { template } => delete(context, &template).await,
+    }
+}
+
+async fn list(context: &Context) -> Result<(), Failure> {
+    let templates: Vec<Template> = context.fresh(context.client.templates().await?);
+    if templates.is_empty() && context.terminal.out {
+        context.hint("There are no templates yet: waifuctl template add NAME --file IMAGE");
+    }
+    context.out.list(&templates)
+}
+
+async fn add_version(context: &Context, add: Add) -> Result<(), Failure> {
+    let (answer, phase) = match (add.file, add.url, add.sha256) {
+        (Some(file), _, sha256) => {
+            let phase = context.progress.transfer(&format!("sending {}", file.display()));
+            let upload = context.client.upload_template(&add.name, sha256, &file, phase.meter());
+            (wait::accepted(upload).await?, phase)
+        }
+        (None, Some(url), Some(sha256)) => {
+            let phase = context.progress.phase(&format!("a node downloads {url}"));
+            let request = TemplateAdd { url, sha256 };
+            (wait::accepted(context.client.download_template(&add.name, &request)).await?, phase)
+        }
+        _ => return Err(Failure::Usage("give --file, or --url with --sha256".to_owned())),
+    };
+    let version: TemplateVersion = context.fresh(answer);
+    phase.done(
+        &format!("template {}", version.template),
+        &format!("version {}, {}", version.version.short(), version.size),
+    );
+    if context.out.is_for_programs() {
+        let row = VersionRow(version);
+        return context.out.one(&row, |look| details(&row.0, look));
+    }
+    Ok(())
+}
+
+async fn delete(context: &Context, template: &TemplateSelector) -> Result<(), Failure> {
+    let what = match &template.version {
+        Some(_) => format!("version {template}"),
+        None => format!("template {template} with all its versions"),
+    };
+    confirm::agree(context, &format!("Delete {what}? This cannot be undone."))?;
+    context.fresh(wait::accepted(context.client.delete_template(template)).await?);
+    context.progress.done(&format!("{template} is deleted"), "");
+    Ok(())
+}

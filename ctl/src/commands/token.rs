@@ -1,0 +1,69 @@
+//! `token`: tokens for the API.
+
+use crate::{context::Context, exit::Failure, output::parse_span, wait};
+use std::time::Duration;
+use waifud_api::token::ApiTokenCreate;
+use waifud_model::{ids::TokenId, token::Role};
+
+/// See the module.
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Command {
+    /// Make a token and print it; it is not shown again
+    #[command(before_help = "Examples:
+  waifuctl token create --role operator --for laptop > ~/.waifu-token
+  WAIFU_TOKEN_FILE=~/.waifu-token waifuctl -H https://n1:7443 ls")]
+    Create {
+        /// What it allows
+        #[arg(long, value_enum)]
+        role: RoleArg,
+        /// What it is for, in your words
+        #[arg(long = "for", value_name = "TEXT", default_value = "", hide_default_value = true)]
+        description: String,
+        /// For how long it is valid [default: until it is revoked]
+        #[arg(long, value_name = "TIME", value_parser = parse_span)]
+        valid: Option<Duration>,
+    },
+    /// List the tokens
+    #[command(visible_alias = "ls")]
+    List,
+    /// The token is worth nothing from now on, everywhere
+    Revoke {
+        /// The token's id
+        id: TokenId,
+    },
+}
+
+/// The words of `--role`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum RoleArg {
+    /// Look
+    Viewer,
+    /// Look, and change VMs and templates
+    Operator,
+    /// Everything, nodes and tokens too
+    Admin,
+}
+
+pub(crate) async fn run(context: &Context, command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Create { role, description, valid } => {
+            let role = match role {
+                RoleArg::Viewer => Role::Viewer,
+                RoleArg::Operator => Role::Operator,
+                RoleArg::Admin => Role::Admin,
+            };
+            let request = ApiTokenCreate { role, description, valid_seconds: valid.map(|valid| valid.as_secs()) };
+            let made = context.fresh(wait::accepted(context.client.create_api_token(&request)).await?);
+            context.out.whole(&made, |_| format!("{}\n", made.token))
+        }
+        Command::List => {
+            let tokens = context.fresh(context.client.api_tokens().await?);
+            context.out.list(&tokens)
+        }
+        Command::Revoke { id } => {
+            context.fresh(wait::accepted(context.client.revoke_api_token(id)).await?);
+            context.progress.done(&format!("{id} is revoked"), "");
+            Ok(())
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! How a command failed: in words on stderr, and as an exit status.
+
+use crate::output::{Terminal, Tone, printable};
+use std::{fmt::Write as _, io};
+use waifud_api::{
+    client::{ClientError, Refusal, SetupError},
+    exit::Exit,
+    problem::Problem,
+};
+
+/// Why a command did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    /// The API did not, or could not be asked.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// The client cannot be made as the options say.
+    #[error(transparent)]
+    Setup(#[from] SetupError),
+    /// The command line cannot be right.
+    #[error("{0}")]
+    Usage(String),
+    /// A file of the user's cannot be read or written.
+    #[error("{path}: {source}")]
+    File {
+        /// Which.
+        path: String,
+        /// Why not.
+        source: io::Error,
+    },
+    /// Something of this machine's failed.
+    #[error("{what}: {source}")]
+    Io {
+        /// What.
+        what: &'static str,
+        /// Why.
+        source: io::Error,
+    },
+    /// It ended as it should not; `exit` says in which way, `hint` what can be done.
+    #[error("{message}")]
+    Ended {
+        /// The exit status.
+        exit: Exit,
+        /// What happened.
+        message: String,
+        /// What to do next.
+        hint: Option<String>,
+    },
+    /// Nobody reads our output any more. Not worth a word.
+    #[error("the output was closed")]
+    Closed,
+    /// Everything was said already.
+    #[error("some of it failed")]
+    Told(Exit),
+}
+
+impl Failure {
+    pub(crate) fn ended(exit: Exit, message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self::Ended { exit, message: message.into(), hint: Some(hint.into()) }
+    }
+
+    pub(crate) fn exit(&self) -> Exit {
+        match self {
+            Self::Client(error) => error.exit(),
+            Self::Setup(SetupError::Http(_)) => Exit::Failed,
+            Self::Setup(_) | Self::Usage(_) => Exit::Usage,
+            // A mistyped path is a mistyped argument; other troubles with files are not.
+            Self::File { source, .. } if source.kind() == io::ErrorKind::NotFound => Exit::Usage,
+            Self::File { .. } | Self::Io { .. } => Exit::Failed,
+            Self::Ended { exit, .. } | Self::Told(exit) => *exit,
+            Self::Closed => Exit::Done,
+        }
+    }
+}
+
+/// Says on stderr what went wrong, and gives the exit status.
+pub(crate) fn report(failure: &Failure, terminal: Terminal) -> Exit {
+    if !matches!(failure, Failure::Told(_) | Failure::Closed) {
+        crate::output::stderr(&render(failure, terminal.colour_err));
+    }
+    failure.exit()
+}
+
+/// The words: cause, evidence, what to do.
+pub(crate) fn render(failure: &Failure, colour: bool) -> String {
+    let mut text = format!("{} ", Tone::Bad.paint("error:", colour));
+    match failure {
+        Failure::Client(ClientError::Problem(problem)) => render_problem(&mut text, problem),
+        Failure::Client(ClientError::Unreachable(refusals)) => {
+            text.push_str("no endpoint answers [unreachable]\n");
+            render_refusals(&mut text, refusals);
+            text.push_str(
+                "try: --host, or WAIFU_HOST, with a node that is up: unix:/run/waifud/api.sock or https://host:7443\n",
+            );
+        }
+        Failure::Client(ClientError::Unanswered(refusals)) => {
+            text.push_str("the request was sent but not answered; it may or may not have been done [unanswered]\n");
+            render_refusals(&mut text, refusals);
+            text.push_str("try: look whether it was done before you ask again\n");
+        }
+        Failure::Client(ClientError::File { path, source }) => {
+            let _ = writeln!(text, "{}: {source}", path.display());
+        }
+        Failure::Ended { message, hint, .. } => {
+            let _ = writeln!(text, "{}", printable(message));
+            if let Some(hint) = hint {
+                let _ = writeln!(text, "try: {}", printable(hint));
+            }
+        }
+        other => {
+            let _ = writeln!(text, "{}", printable(&other.to_string()));
+        }
+    }
+    text
+}
+
+fn render_problem(text: &mut String, problem: &Problem) {
+    let _ = writeln!(text, "{} [{}]", printable(&problem.detail), problem.code);
+    for error in &problem.errors {
+        let _ = writeln!(text, "  {}: {}", printable(&error.field), printable(&error.message));
+    }
+    let width = problem.nodes.iter().map(|n| n.node.as_str().len()).max().unwrap_or(0);
+    for node in &problem.nodes {
+        let _ = writeln!(text, "  {:width$}  {}", node.node, printable(&node.reason));
+    }
+    if let Some(remedy) = &problem.remedy {
+        let _ = writeln!(text, "try: {}", printable(remedy));
+    }
+    // Only a fault of the server's own is looked up in its log.
+    if let (500, Some(id)) = (problem.status, &problem.request_id) {
+        let _ = writeln!(text, "the server's log has more under request {}", printable(id));
+    }
+}
+
+fn render_refusals(text: &mut String, refusals: &[Refusal]) {
+    for refusal in refusals {
+        let _ = writeln!(text, "  {}  {}", refusal.endpoint, printable(&refusal.reason));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use expect_test::expect;
+    use waifud_api::problem::ProblemCode;
+    use waifud_model::name::NodeName;
+
+    #[test]
+    fn a_refusal_has_cause_evidence_and_remedy() {
+        let problem = Problem::new(ProblemCode::NoNodeFits, "no node has 64 GiB of memory free\u{1b}[31m")
+            .with_remedy("waifuctl node list")
+            .with_field("memory", "at most 31 GiB")
+            .with_node(NodeName::new("n1").unwrap(), "cordoned")
+            .with_node(NodeName::new("host-10").unwrap(), "12 GiB free");
+        let failure = Failure::Client(ClientError::Problem(Box::new(problem)));
+        assert_eq!(failure.exit(), Exit::Failed);
+        expect![[r#"
+            error: no node has 64 GiB of memory free [31m [no_node_fits]
+              memory: at most 31 GiB
+              n1       cordoned
+              host-10  12 GiB free
+            try: waifuctl node list
+        "#]]
+        .assert_eq(&render(&failure, false));
+    }
+
+    #[test]
+    fn absent_endpoints_each_say_why() {
+        let refusal =
+            |endpoint: &str, reason: &str| Refusal { endpoint: endpoint.parse().unwrap(), reason: reason.to_owned() };
+        let failure = Failure::Client(ClientError::Unreachable(vec![
+            refusal("unix:/run/waifud/api.sock", "there is no such socket; is waifud running here?"),
+            refusal("https://n1", "connection refused; is waifud running there?"),
+        ]));
+        assert_eq!(failure.exit(), Exit::Unreachable);
+        expect![[r#"
+            error: no endpoint answers [unreachable]
+              unix:/run/waifud/api.sock  there is no such socket; is waifud running here?
+              https://n1:7443  connection refused; is waifud running there?
+            try: --host, or WAIFU_HOST, with a node that is up: unix:/run/waifud/api.sock or https://host:7443
+        "#]]
+        .assert_eq(&render(&failure, false));
+    }
+}

@@ -1,0 +1,8 @@
+//! The wire types as rows and details: which columns there are, and how each value looks. Pure.
+
+pub(crate) mod cluster;
+pub(crate) mod event;
+pub(crate) mod node;
+pub(crate) mod template;
+pub(crate) mod token;
+pub(crate) mod vm;

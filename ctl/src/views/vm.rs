@@ -1,0 +1,287 @@
+//! VMs.
+
+use crate::{
+    commands::create::reasons,
+    output::{Cell, Column, Details, Look, Row, Tone, short_span},
+};
+use waifud_api::vm::{PlacementPreview, Vm};
+use waifud_model::{observed::VmState, vm::Desired, vm::Phase};
+
+impl Row for Vm {
+    const COLUMNS: &'static [Column] = &[
+        Column::text("NAME"),
+        Column::text("STATUS"),
+        Column::text("NODE"),
+        Column::number("CPU"),
+        Column::number("MEMORY"),
+        Column::text("IP"),
+        Column::text("UP"),
+        Column::wide("DISK"),
+        Column::wide("TEMPLATE"),
+        Column::wide("LABELS"),
+        Column::wide("MAC"),
+        Column::wide("CREATED"),
+        Column::wide("ID"),
+    ];
+
+    fn cells(&self, look: &Look) -> Vec<Cell> {
+        vec![
+            self.name.to_string().into(),
+            status(self, look),
+            self.node.to_string().into(),
+            self.cpus.to_string().into(),
+            look.size(self.memory).into(),
+            self.ip.to_string().into(),
+            look.since(self.status.since.filter(|_| runs(self))).into(),
+            look.size(self.disk).into(),
+            format!("{}@{}", self.template.name, look.digest(self.template.version)).into(),
+            look.words(self.labels.iter().map(|(key, value)| format!("{key}={value}"))).into(),
+            self.mac.to_string().into(),
+            look.since(Some(self.created_at)).into(),
+            self.id.to_string().into(),
+        ]
+    }
+
+    fn name(&self) -> String {
+        self.name.to_string()
+    }
+}
+
+fn runs(vm: &Vm) -> bool {
+    vm.status.state == VmState::Running && vm.status.silent.is_none()
+}
+
+const fn tone(state: VmState) -> Tone {
+    match state {
+        VmState::Running => Tone::Good,
+        VmState::Stopped => Tone::Plain,
+        VmState::Crashed | VmState::Failed => Tone::Bad,
+        VmState::Pending
+        | VmState::Fetching
+        | VmState::Preparing
+        | VmState::Paused
+        | VmState::Stopping
+        | VmState::Deleting
+        | VmState::Unknown => Tone::Warn,
+    }
+}
+
+/// One word for programs; for eyes also what is on its way, and what was last heard of a silent node's VM.
+fn status(vm: &Vm, look: &Look) -> Cell {
+    let state = vm.status.state;
+    if let Some(silent) = &vm.status.silent {
+        let since = silent.since.map(|at| format!(" for {}", short_span(at.age(look.now)))).unwrap_or_default();
+        let text =
+            if look.human { format!("unknown ({} silent{since}; {state})", vm.node) } else { "unknown".to_owned() };
+        return Cell { text, tone: Tone::Warn };
+    }
+    let on_its_way = match (vm.phase, vm.desired, state) {
+        (Phase::Deleting, _, VmState::Deleting) => None,
+        (Phase::Deleting, ..) => Some("deleting"),
+        (_, Desired::Stopped, VmState::Running) => Some("to be stopped"),
+        (_, Desired::Running, VmState::Stopped) if vm.status.pending => Some("to be started"),
+        _ => None,
+    };
+    match on_its_way {
+        Some("deleting") if !look.human => Cell { text: VmState::Deleting.to_string(), tone: Tone::Warn },
+        Some(what) if look.human => Cell { text: format!("{state} ({what})"), tone: Tone::Warn },
+        _ => Cell { text: state.to_string(), tone: tone(state) },
+    }
+}
+
+/// All that is known of a VM.
+pub(crate) fn details(vm: &Vm, look: &Look) -> Details {
+    let ago = |text: String| if look.human { format!("{text} ago") } else { text };
+    let labels = vm.labels.iter().map(|(key, value)| format!("{key}={value}"));
+    let error = vm.status.last_error.as_ref().map(|error| {
+        let attempts = error.attempts.map(|n| format!(" (tried {n} times)")).unwrap_or_default();
+        format!("{}{attempts}", error.message)
+    });
+    let user_data =
+        vm.user_data.as_ref().map(|data| format!("{} bytes, BLAKE3 {}", data.size, look.digest(data.digest)));
+    Details::default()
+        .with("name", &vm.name)
+        .with("status", status(vm, look).text)
+        .with_some("since", vm.status.since.map(|at| ago(look.since(Some(at)))))
+        .with_some("error", error)
+        .with("node", &vm.node)
+        .with("ip", vm.ip)
+        .with("cpus", vm.cpus)
+        .with("memory", look.size(vm.memory))
+        .with("disk", look.size(vm.disk))
+        .with("template", format!("{}@{}", vm.template.name, look.digest(vm.template.version)))
+        .with_each("labels", labels)
+        .with("restart", restart(vm))
+        .with_each("ssh keys", &vm.ssh_keys)
+        .with_some("user-data", user_data)
+        .with("mac", vm.mac)
+        .with("created", ago(look.since(Some(vm.created_at))))
+        .with("generation", vm.generation)
+        .with("id", vm.id)
+}
+
+const fn restart(vm: &Vm) -> &'static str {
+    match vm.restart {
+        waifud_model::vm::RestartPolicy::OnFailure => "on-failure",
+        waifud_model::vm::RestartPolicy::Always => "always",
+        waifud_model::vm::RestartPolicy::Never => "never",
+    }
+}
+
+/// Where a VM would go.
+pub(crate) fn preview(preview: &PlacementPreview, look: &Look) -> Details {
+    Details::default()
+        .with("node", &preview.placement.node)
+        .with("because", reasons(&preview.placement))
+        .with("template", format!("{}@{}", preview.template.name, look.digest(preview.template.version)))
+        .with("disk", look.size(preview.disk))
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::output::{Format, Out, Terminal};
+    use expect_test::expect;
+    use waifud_api::{time::Time, vm::Silent};
+    use waifud_model::time::Timestamp;
+
+    /// A running VM, as the API tells it.
+    pub(crate) fn vm() -> Vm {
+        serde_json::from_str(
+            r#"{
+                "id": "ec270707-0707-4707-8707-070707070707", "name": "web-1", "node": "n2",
+                "status": { "state": "running", "since": "2026-03-01T12:00:10Z", "pending": false },
+                "desired": "running", "phase": "live", "cpus": 2, "memory": 4294967296, "disk": 10737418240,
+                "template": { "name": "debian-12", "version": "9f3c21ab01cd0000000000000000000000000000000000000000000000000000" },
+                "ip": "10.77.2.14", "mac": "52:54:0a:4d:02:0e", "labels": { "env": "prod", "team": "a,b" },
+                "restart": "on_failure", "ssh_keys": ["ssh-ed25519 AAAA me", "ssh-rsa BBBB you"],
+                "user_data": { "digest": "00000000000000000000000000000000000000000000000000000000000000ff", "size": 120 },
+                "generation": 1, "created_at": "2026-03-01T12:00:00Z"
+            }"#,
+        )
+        .unwrap()
+    }
+
+    /// An hour after the VM was made.
+    pub(crate) fn look(human: bool) -> Look {
+        let now: Time = "2026-03-01T13:00:00Z".parse().unwrap();
+        Look { human, colour: false, now }
+    }
+
+    fn several() -> Vec<Vm> {
+        let mut stopped = vm();
+        stopped.name = "db-1".parse().unwrap();
+        stopped.status.state = VmState::Stopped;
+        stopped.desired = Desired::Stopped;
+        let mut silent = vm();
+        silent.name = "old-1".parse().unwrap();
+        silent.status.silent = Some(Silent { since: Some(Time(Timestamp(look(true).now.0.0 - 12 * 60_000))) });
+        let mut leaving = vm();
+        leaving.name = "tmp-1".parse().unwrap();
+        leaving.phase = Phase::Deleting;
+        vec![stopped, silent, leaving, vm()]
+    }
+
+    fn shown(format: Option<Format>, human: bool) -> String {
+        Out::of(format, look(human), Terminal { out: human, ..Terminal::default() }).list_text(&several()).unwrap()
+    }
+
+    #[test]
+    fn a_list_on_a_terminal_and_in_a_pipe() {
+        expect![[r#"
+            NAME   STATUS                                  NODE  CPU  MEMORY  IP          UP
+            db-1   stopped                                 n2      2   4 GiB  10.77.2.14  -
+            old-1  unknown (n2 silent for 12min; running)  n2      2   4 GiB  10.77.2.14  -
+            tmp-1  running (deleting)                      n2      2   4 GiB  10.77.2.14  59min
+            web-1  running                                 n2      2   4 GiB  10.77.2.14  59min
+        "#]]
+        .assert_eq(&shown(None, true));
+        expect![[r#"
+            db-1|stopped|n2|2|4294967296|10.77.2.14|-
+            old-1|unknown|n2|2|4294967296|10.77.2.14|-
+            tmp-1|deleting|n2|2|4294967296|10.77.2.14|2026-03-01T12:00:10.000Z
+            web-1|running|n2|2|4294967296|10.77.2.14|2026-03-01T12:00:10.000Z
+        "#]]
+        .assert_eq(&shown(None, false).replace('\t', "|"));
+        expect![[r#"
+            NAME   STATUS                                  NODE  CPU  MEMORY  IP          UP     DISK    TEMPLATE                LABELS             MAC                CREATED  ID
+            db-1   stopped                                 n2      2   4 GiB  10.77.2.14  -      10 GiB  debian-12@9f3c21ab01cd  env=prod,team=a,b  52:54:0a:4d:02:0e  1h       ec270707-0707-4707-8707-070707070707
+            old-1  unknown (n2 silent for 12min; running)  n2      2   4 GiB  10.77.2.14  -      10 GiB  debian-12@9f3c21ab01cd  env=prod,team=a,b  52:54:0a:4d:02:0e  1h       ec270707-0707-4707-8707-070707070707
+            tmp-1  running (deleting)                      n2      2   4 GiB  10.77.2.14  59min  10 GiB  debian-12@9f3c21ab01cd  env=prod,team=a,b  52:54:0a:4d:02:0e  1h       ec270707-0707-4707-8707-070707070707
+            web-1  running                                 n2      2   4 GiB  10.77.2.14  59min  10 GiB  debian-12@9f3c21ab01cd  env=prod,team=a,b  52:54:0a:4d:02:0e  1h       ec270707-0707-4707-8707-070707070707
+        "#]].assert_eq(&shown(Some(Format::Wide), true));
+        expect![[r#"
+            name,status,node,cpu,memory,ip,up,disk,template,labels,mac,created,id
+            db-1,stopped,n2,2,4294967296,10.77.2.14,-,10737418240,debian-12@9f3c21ab01cd0000000000000000000000000000000000000000000000000000,"env=prod,team=a,b",52:54:0a:4d:02:0e,2026-03-01T12:00:00.000Z,ec270707-0707-4707-8707-070707070707
+            old-1,unknown,n2,2,4294967296,10.77.2.14,-,10737418240,debian-12@9f3c21ab01cd0000000000000000000000000000000000000000000000000000,"env=prod,team=a,b",52:54:0a:4d:02:0e,2026-03-01T12:00:00.000Z,ec270707-0707-4707-8707-070707070707
+            tmp-1,deleting,n2,2,4294967296,10.77.2.14,2026-03-01T12:00:10.000Z,10737418240,debian-12@9f3c21ab01cd0000000000000000000000000000000000000000000000000000,"env=prod,team=a,b",52:54:0a:4d:02:0e,2026-03-01T12:00:00.000Z,ec270707-0707-4707-8707-070707070707
+            web-1,running,n2,2,4294967296,10.77.2.14,2026-03-01T12:00:10.000Z,10737418240,debian-12@9f3c21ab01cd0000000000000000000000000000000000000000000000000000,"env=prod,team=a,b",52:54:0a:4d:02:0e,2026-03-01T12:00:00.000Z,ec270707-0707-4707-8707-070707070707
+        "#]].assert_eq(&shown(Some(Format::Csv), true).replace('\r', ""));
+        expect![[r#"
+            db-1
+            old-1
+            tmp-1
+            web-1
+        "#]]
+        .assert_eq(&shown(Some(Format::Name), true));
+    }
+
+    #[test]
+    fn one_vm_with_its_details() {
+        expect![[r#"
+            name        web-1
+            status      running
+            since       59min ago
+            node        n2
+            ip          10.77.2.14
+            cpus        2
+            memory      4 GiB
+            disk        10 GiB
+            template    debian-12@9f3c21ab01cd
+            labels      env=prod
+                        team=a,b
+            restart     on-failure
+            ssh keys    ssh-ed25519 AAAA me
+                        ssh-rsa BBBB you
+            user-data   120 bytes, BLAKE3 000000000000
+            mac         52:54:0a:4d:02:0e
+            created     1h ago
+            generation  1
+            id          ec270707-0707-4707-8707-070707070707
+        "#]]
+        .assert_eq(&details(&vm(), &look(true)).render());
+        let yaml = Out::of(Some(Format::Yaml), look(false), Terminal::default()).list_text(&[vm()]).unwrap();
+        expect![[r#"
+            - id: ec270707-0707-4707-8707-070707070707
+              name: web-1
+              node: n2
+              status:
+                state: running
+                since: "2026-03-01T12:00:10.000Z"
+                pending: false
+              desired: running
+              phase: live
+              cpus: 2
+              memory: 4294967296
+              disk: 10737418240
+              template:
+                name: debian-12
+                version: 9f3c21ab01cd0000000000000000000000000000000000000000000000000000
+              ip: "10.77.2.14"
+              mac: 52:54:0a:4d:02:0e
+              labels:
+                env: prod
+                team: a,b
+              restart: on_failure
+              ssh_keys:
+              - ssh-ed25519 AAAA me
+              - ssh-rsa BBBB you
+              user_data:
+                digest: 00000000000000000000000000000000000000000000000000000000000000ff
+                size: 120
+              generation: 1
+              created_at: "2026-03-01T12:00:00.000Z"
+        "#]]
+        .assert_eq(&yaml);
+    }
+}

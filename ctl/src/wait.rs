@@ -1,0 +1,289 @@
+//! Waits until a VM is as wanted: woken by the event stream, and looking by itself in case the stream is away.
+//!
+//! ```text
+//!   event about anything ──┐
+//!   pause is over ─────────┴──> look at the VM ──> verdict (pure) ──> reached | go on | given up
+//! ```
+//!
+//! What was accepted goes on whatever happens here; every way out that is not success says so, and how to follow it.
+
+use crate::{context::Context, exit::Failure, output::short_span};
+use futures::{Stream, StreamExt as _};
+use std::{future::Future, time::Duration};
+use tokio::time::Instant;
+use waifud_api::{
+    client::{Answer, ClientError},
+    event::{Observed, StreamItem, Subject},
+    exit::Exit,
+    vm::Vm,
+};
+use waifud_model::{
+    name::VmName,
+    observed::VmState,
+    vm::{Desired, Phase},
+};
+
+/// How long to wait if the user does not say: long enough for a template to cross a slow network.
+const PATIENCE: Duration = Duration::from_secs(300);
+/// How long a VM may fail before waiting is given up. Nodes try again by themselves, and the first tries often meet a
+/// neighbour that is only starting.
+const FAILING: Duration = Duration::from_secs(15);
+/// The first pause between two looks; doubled each time.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+/// The longest pause between two looks.
+const LAST_PAUSE: Duration = Duration::from_secs(2);
+
+/// What is waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Goal {
+    /// It runs, with its address.
+    Running,
+    /// It is stopped.
+    Stopped,
+    /// It is gone.
+    Gone,
+}
+
+impl Goal {
+    /// What is happening meanwhile.
+    pub(crate) const fn doing(self) -> &'static str {
+        match self {
+            Self::Running => "starting",
+            Self::Stopped => "stopping",
+            Self::Gone => "deleting",
+        }
+    }
+
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Stopped => "stopped",
+            Self::Gone => "gone",
+        }
+    }
+
+    /// How to wait for it later.
+    pub(crate) fn follow(self, name: &VmName) -> String {
+        format!("waifuctl wait {name} --for {}", self.word())
+    }
+}
+
+/// What one look tells.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Verdict {
+    Reached,
+    GoOn,
+    /// The node is trying and failing.
+    Failing(String),
+    /// It will not come to it.
+    Never(String),
+    /// The node that must do it is not heard.
+    Silent,
+}
+
+/// Is the VM as wanted? `before` is what was wanted of it when the wait began: a change of mind since then ends the wait, while
+/// a wait for what nobody has asked for yet (a guest that will shut itself down) goes on.
+fn verdict(goal: Goal, before: Desired, vm: &Vm) -> Verdict {
+    let state = vm.status.state;
+    if goal != Goal::Gone && vm.phase == Phase::Deleting {
+        return Verdict::Never("it is being deleted".to_owned());
+    }
+    if vm.status.silent.is_some() {
+        return Verdict::Silent;
+    }
+    let against = match goal {
+        Goal::Running => Some(Desired::Stopped),
+        Goal::Stopped => Some(Desired::Running),
+        Goal::Gone => None,
+    };
+    if vm.desired != before && Some(vm.desired) == against {
+        return Verdict::Never("somebody has asked for the opposite".to_owned());
+    }
+    match (goal, state) {
+        (Goal::Running, VmState::Running) | (Goal::Stopped, VmState::Stopped) if !vm.status.pending => Verdict::Reached,
+        (_, VmState::Failed | VmState::Crashed) => {
+            let error = vm.status.last_error.as_ref().map(|error| error.message.clone());
+            Verdict::Failing(error.unwrap_or_else(|| format!("it is {state}")))
+        }
+        _ => Verdict::GoOn,
+    }
+}
+
+/// True for "there is no such VM".
+pub(crate) fn is_missing(error: &ClientError) -> bool {
+    error.exit() == Exit::NotFound
+}
+
+/// Waits for the answer to a change. If the user does not, says that it is not known what became of it.
+pub(crate) async fn accepted<T>(
+    change: impl Future<Output = Result<Answer<T>, ClientError>>,
+) -> Result<Answer<T>, Failure> {
+    tokio::select! {
+        answer = change => Ok(answer?),
+        () = interrupt() => Err(Failure::ended(
+            Exit::TimedOut,
+            "interrupted before the cluster answered; it is not known whether it was accepted",
+            "waifuctl events",
+        )),
+    }
+}
+
+/// Waits until `vm` reaches `goal`, and gives it as it then is (for [`Goal::Gone`], as it was last). `seen` is told each look.
+pub(crate) async fn until(context: &Context, vm: Vm, goal: Goal, seen: impl FnMut(&Vm)) -> Result<Vm, Failure> {
+    let (name, node) = (vm.name.clone(), vm.node.clone());
+    let patience = context.timeout.unwrap_or(PATIENCE);
+    tokio::select! {
+        end = watch(context, vm, goal, patience, seen) => end,
+        () = interrupt() => Err(Failure::ended(
+            Exit::TimedOut,
+            format!("not waiting any longer; {node} goes on {} {name}", goal.doing()),
+            goal.follow(&name),
+        )),
+    }
+}
+
+/// Ctrl-C. Where it cannot be caught it ends the process by itself.
+async fn interrupt() {
+    if tokio::signal::ctrl_c().await.is_err() {
+        std::future::pending().await
+    }
+}
+
+async fn watch(
+    context: &Context,
+    mut vm: Vm,
+    goal: Goal,
+    patience: Duration,
+    mut seen: impl FnMut(&Vm),
+) -> Result<Vm, Failure> {
+    let start = Instant::now();
+    let deadline = start + patience;
+    let before = vm.desired;
+    let mut events = std::pin::pin!(context.client.event_stream(None));
+    let mut pause = FIRST_PAUSE;
+    let mut failing_since = None;
+    let mut told_silent = false;
+    loop {
+        seen(&vm);
+        let verdict = verdict(goal, before, &vm);
+        match &verdict {
+            Verdict::Reached => return Ok(vm),
+            Verdict::Never(why) => {
+                let message = format!("{} will not be {}: {why}", vm.name, goal.word());
+                return Err(Failure::ended(Exit::Conflict, message, format!("waifuctl show {}", vm.name)));
+            }
+            Verdict::Failing(why) if failing_since.get_or_insert_with(Instant::now).elapsed() >= FAILING => {
+                let message = format!("{} fails on {}: {why}; the node goes on trying", vm.name, vm.node);
+                return Err(Failure::ended(Exit::Failed, message, format!("waifuctl show {}", vm.name)));
+            }
+            Verdict::Silent if goal == Goal::Gone => {
+                let message = format!(
+                    "{} is marked for deletion; {} is silent and will delete it when it is back, or when the node is removed",
+                    vm.name, vm.node
+                );
+                return Err(Failure::ended(Exit::TimedOut, message, goal.follow(&vm.name)));
+            }
+            Verdict::Silent if !told_silent => {
+                told_silent = true;
+                context.hint(&format!("{} is silent; waiting until it is heard again", vm.node));
+            }
+            _ => {}
+        }
+        if !matches!(verdict, Verdict::Failing(_)) {
+            failing_since = None;
+        }
+        if Instant::now() >= deadline {
+            let message = format!(
+                "{} is not {} after {} (it is {}); the work goes on",
+                vm.name,
+                goal.word(),
+                short_span(start.elapsed()),
+                vm.status.state
+            );
+            return Err(Failure::ended(Exit::TimedOut, message, goal.follow(&vm.name)));
+        }
+        let next_look = (Instant::now() + pause).min(deadline);
+        pause = (pause * 2).min(LAST_PAUSE);
+        tokio::select! {
+            () = tokio::time::sleep_until(next_look) => {}
+            // Whatever happened is a reason to look. A broken stream is none: the pause will do.
+            () = next_event(&mut events, &vm) => {}
+        }
+        match context.client.vm(&vm.name).await {
+            // The name may already be somebody else's.
+            Ok(answer) if answer.value.id == vm.id => vm = answer.value,
+            Ok(_) if goal == Goal::Gone => return Ok(vm),
+            Err(error) if goal == Goal::Gone && is_missing(&error) => return Ok(vm),
+            Ok(_) => return Err(Failure::ended(Exit::NotFound, format!("{} was deleted", vm.name), "waifuctl events")),
+            // A node that restarts is away for a moment; what is waited for goes on without it.
+            Err(ClientError::Unreachable(_)) if Instant::now() < deadline => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// Comes back when something happened to the VM or its node. A stream that is away takes itself up again; one that is refused
+/// never tells anything.
+async fn next_event<S>(events: &mut S, vm: &Vm)
+where
+    S: Stream<Item = Result<StreamItem, ClientError>> + Unpin,
+{
+    while let Some(item) = events.next().await {
+        match item {
+            Ok(item) if concerns(&item, vm) => return,
+            Ok(_) | Err(ClientError::Unreachable(_)) => {}
+            Err(_) => break,
+        }
+    }
+    std::future::pending().await
+}
+
+fn concerns(item: &StreamItem, vm: &Vm) -> bool {
+    match item {
+        StreamItem::Event(event) => matches!(&event.subject, Subject::Vm { id, .. } if *id == vm.id),
+        StreamItem::Observed(Observed::Vm { id, .. }) => *id == vm.id,
+        StreamItem::Observed(Observed::Node { name, .. }) => *name == vm.node,
+        StreamItem::Observed(Observed::Skipped) => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::views::vm::tests::vm;
+    use waifud_api::vm::{LastError, Silent};
+
+    fn look(goal: Goal, change: impl FnOnce(&mut Vm)) -> Verdict {
+        let mut vm = vm();
+        let before = vm.desired;
+        change(&mut vm);
+        verdict(goal, before, &vm)
+    }
+
+    #[test]
+    fn a_running_vm_is_what_was_wanted_or_not() {
+        assert_eq!(look(Goal::Running, |_| ()), Verdict::Reached);
+        assert_eq!(look(Goal::Running, |vm| vm.status.pending = true), Verdict::GoOn);
+        assert_eq!(look(Goal::Running, |vm| vm.status.state = VmState::Fetching), Verdict::GoOn);
+        assert_eq!(look(Goal::Gone, |vm| vm.phase = Phase::Deleting), Verdict::GoOn);
+        assert_eq!(look(Goal::Stopped, |_| ()), Verdict::GoOn, "it may yet shut itself down");
+        let never = |verdict| assert!(matches!(verdict, Verdict::Never(_)), "{verdict:?}");
+        never(look(Goal::Running, |vm| vm.desired = Desired::Stopped));
+        never(look(Goal::Running, |vm| vm.phase = Phase::Deleting));
+    }
+
+    #[test]
+    fn silence_and_failure_are_told_apart() {
+        assert_eq!(look(Goal::Running, |vm| vm.status.silent = Some(Silent { since: None })), Verdict::Silent);
+        let failing = look(Goal::Running, |vm| {
+            vm.status.state = VmState::Failed;
+            vm.status.last_error =
+                Some(LastError { message: "no space".to_owned(), at: None, attempts: None, next_try: None });
+        });
+        assert_eq!(failing, Verdict::Failing("no space".to_owned()));
+        assert_eq!(
+            look(Goal::Running, |vm| vm.status.state = VmState::Crashed),
+            Verdict::Failing("it is crashed".to_owned())
+        );
+    }
+}
