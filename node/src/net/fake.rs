@@ -27,7 +27,7 @@ pub struct FakeNetwork {
 
 impl FakeNetwork {
     async fn meet(&self, operation: NetworkOp) -> Result<(), NetworkError> {
-        let refuse = |source| NetworkError::Libvirt { doing: "change the network", source };
+        let refuse = |e: std::io::Error| NetworkError::Libvirt { doing: "use the network", said: e.to_string() };
         self.faults.meet(operation).await.map_err(refuse)
     }
 }

@@ -4,10 +4,21 @@
 //!
 //! Addresses are never chosen here: apply allocates them, this room only hands them out.
 
+mod calls;
 pub mod fake;
+mod firewall;
+mod layout;
+mod libvirt;
+mod routes;
+mod xml;
+
+pub use layout::{DOMAIN, MESH, METADATA, NETWORK, NetworkLayout};
+pub use libvirt::{LibvirtNetwork, Setup};
+pub use routes::{UsedNetwork, refuse_overlap};
 
 use async_trait::async_trait;
-use std::{fmt::Debug, io, net::Ipv4Addr};
+use ipnet::Ipv4Net;
+use std::{fmt::Debug, io, net::Ipv4Addr, path::PathBuf, time::Duration};
 use waifud_model::{ids::VmId, name::VmName, vm::Mac};
 
 /// An address that is kept for a VM.
@@ -67,12 +78,57 @@ pub trait GuestNetwork: Send + Sync + Debug {
 /// Why the guests' network could not be set up or changed.
 #[derive(Debug, thiserror::Error)]
 pub enum NetworkError {
-    /// libvirt refused, or does not answer.
-    #[error("libvirt could not {doing}")]
+    /// libvirt refused, or cannot be reached.
+    #[error("libvirt could not {doing}: {said}")]
     Libvirt {
         /// What was tried.
         doing: &'static str,
         /// What it said.
+        said: String,
+    },
+    /// libvirt did not answer. Whether the change took effect is unknown; it may be made again.
+    #[error("libvirt did not answer within {} s when asked to {doing}", after.as_secs())]
+    Hung {
+        /// What it was asked.
+        doing: &'static str,
+        /// How long it was given.
+        after: Duration,
+    },
+    /// The cluster's addresses are in use on this host.
+    #[error(
+        "{cidr} overlaps what this host already uses ({}); choose another range for the cluster ([network] cidr)",
+        found.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+    )]
+    Overlap {
+        /// The cluster's range.
+        cidr: Ipv4Net,
+        /// What it would cut off.
+        found: Vec<UsedNetwork>,
+    },
+    /// The kernel does not tell its routes.
+    #[error("the kernel's routes cannot be read")]
+    Routes {
+        /// Why not.
+        source: rtnetlink::Error,
+    },
+    /// The kernel may not be told to route.
+    #[error("packets cannot be passed on between interfaces ({path})", path = path.display())]
+    Forwarding {
+        /// The switch.
+        path: PathBuf,
+        /// Why not.
         source: io::Error,
+    },
+    /// nft could not be run.
+    #[error("nft cannot be run; is nftables installed?")]
+    Firewall {
+        /// Why not.
+        source: io::Error,
+    },
+    /// nft refused.
+    #[error("nft refuses the guests' packet filter: {said}")]
+    Ruleset {
+        /// What it said.
+        said: String,
     },
 }

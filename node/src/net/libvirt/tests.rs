@@ -1,0 +1,83 @@
+//! Against a real libvirtd, in whose network namespace the test has to run: set WAIFUD_TEST_LIBVIRT_URI to its URI. It makes
+//! and removes the network `waifud`, so a host that serves guests is no place for it. Without the variable, nothing runs.
+
+use super::*;
+use crate::net::layout::example;
+
+const URI: &str = "WAIFUD_TEST_LIBVIRT_URI";
+
+fn vm() -> VmId {
+    VmId::from_random([1; 16])
+}
+
+fn name(text: &str) -> VmName {
+    VmName::new(text).unwrap()
+}
+
+/// What every implementation of [`GuestNetwork`] must do.
+async fn contract(network: &dyn GuestNetwork) {
+    let (first, second) = (Ipv4Addr::new(10, 77, 3, 2), Ipv4Addr::new(10, 77, 3, 3));
+    let reservation = |ip, text: &str| Reservation { ip, mac: Mac::of(ip), name: text.to_owned() };
+    assert_eq!(network.reserved().await.unwrap(), []);
+    network.release(vm(), first, Mac::of(first)).await.unwrap();
+    for _ in 0..2 {
+        network.reserve(vm(), &name("web"), first, Mac::of(first)).await.unwrap();
+    }
+    network.reserve(vm(), &name("db"), second, Mac::of(second)).await.unwrap();
+    assert_eq!(network.reserved().await.unwrap(), [reservation(first, "web"), reservation(second, "db")]);
+    // A VM took another's name: the other's entry is stale.
+    network.reserve(vm(), &name("web"), second, Mac::of(second)).await.unwrap();
+    assert_eq!(network.reserved().await.unwrap(), [reservation(second, "web")]);
+    network.reserve(vm(), &name("new"), second, Mac::of(second)).await.unwrap();
+    assert_eq!(network.reserved().await.unwrap(), [reservation(second, "new")]);
+    for _ in 0..2 {
+        network.release(vm(), second, Mac::of(second)).await.unwrap();
+    }
+    assert_eq!(network.reserved().await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn the_fake_keeps_the_contract() {
+    contract(&crate::net::fake::FakeNetwork::default()).await;
+}
+
+#[tokio::test]
+async fn libvirt_keeps_the_contract() {
+    let Ok(uri) = std::env::var(URI) else { return };
+    let network = LibvirtNetwork::new(&uri, example());
+    network.remove().await.unwrap();
+    assert_eq!(network.reserved().await.unwrap(), [], "no network, no reservations");
+    for _ in 0..2 {
+        assert_eq!(network.ensure().await.unwrap(), Setup::Ready);
+    }
+    contract(&network).await;
+
+    // Another layout: redefined and restarted, because no guest is plugged in; what is reserved stays.
+    let ip = Ipv4Addr::new(10, 77, 3, 9);
+    network.reserve(vm(), &name("stays"), ip, Mac::of(ip)).await.unwrap();
+    let changed = LibvirtNetwork::new(&uri, NetworkLayout { mtu: 1380, ..example() });
+    assert_eq!(changed.ensure().await.unwrap(), Setup::Ready);
+    assert_eq!(changed.reserved().await.unwrap().len(), 1);
+    let mtu = fs::read_to_string("/sys/class/net/waifubr0/mtu").unwrap();
+    assert_eq!(mtu.trim(), "1380");
+
+    // With something plugged in, it is left running.
+    let ip = |arguments: &str| {
+        assert!(std::process::Command::new("ip").args(arguments.split(' ')).status().unwrap().success())
+    };
+    ip("link add waifutest0 type veth peer name waifutest1");
+    ip("link set waifutest0 master waifubr0");
+    assert_eq!(network.ensure().await.unwrap(), Setup::Deferred(vec!["mtu"]));
+    ip("link del waifutest0");
+    assert_eq!(network.ensure().await.unwrap(), Setup::Ready);
+
+    network.remove().await.unwrap();
+    network.remove().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_libvirtd_that_is_not_there_is_an_error_that_says_so() {
+    let network = LibvirtNetwork::new("qemu+unix:///system?socket=/nonexistent/socket", example());
+    let error = network.reserved().await.unwrap_err();
+    assert!(error.to_string().contains("/nonexistent/socket"), "{error}");
+}
