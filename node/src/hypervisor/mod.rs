@@ -23,6 +23,7 @@ pub use domain::{
     Nic, OffReason, PauseReason, Usage,
 };
 pub use error::{Cause, HypervisorError};
+pub use libvirt::{Libvirt, LibvirtConfig};
 pub use mark::Mark;
 pub use xml::{DomainType, domain_xml};
 

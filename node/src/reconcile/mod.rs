@@ -46,7 +46,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use supervisor::Supervisor;
 use task::Shared;
 use tokio::{
-    sync::{Semaphore, watch},
+    sync::{Mutex, Semaphore, watch},
     task::JoinHandle,
 };
 use tokio_util::sync::CancellationToken;
@@ -79,7 +79,7 @@ pub struct Reconciler {
     shared: Arc<Shared>,
     retry: watch::Sender<u64>,
     stop: CancellationToken,
-    main: JoinHandle<()>,
+    main: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Reconciler {
@@ -99,7 +99,7 @@ impl Reconciler {
         let retry = watch::Sender::new(0);
         let supervisor = Supervisor::new(Arc::clone(&shared));
         let main = tokio::spawn(supervisor.run(proposer, retry.subscribe(), stop.clone()));
-        Self { shared, retry, stop, main }
+        Self { shared, retry, stop, main: Mutex::new(Some(main)) }
     }
 
     /// What is known of a VM of this node.
@@ -119,10 +119,15 @@ impl Reconciler {
         self.retry.send_modify(|count| *count += 1);
     }
 
-    /// Ends all work. Guests run on, and a step that was being taken is taken or not; the next start sees.
-    pub async fn stop(mut self) {
+    /// Ends all work, and returns when it has ended. Guests run on; a step that was being taken is taken or not: the next
+    /// start sees.
+    pub async fn stop(&self) {
         self.stop.cancel();
-        if let Err(error) = (&mut self.main).await {
+        // Held while it is waited for, so that a second caller does not return before the end either.
+        let mut main = self.main.lock().await;
+        if let Some(main) = main.take()
+            && let Err(error) = main.await
+        {
             tracing::error!(%error, "reconcile ended badly");
         }
     }

@@ -18,7 +18,7 @@ pub struct Settings {
     pub sweep: Duration,
     /// How often each VM is looked at although nothing happened: what no listing shows (a disk, a reservation) is seen then.
     pub look_again: Duration,
-    /// Changes of the replicated state within this time are taken together.
+    /// Changes of the replicated state that follow each other within this time are taken together.
     pub settle: Duration,
     /// VMs that are changed at the same time. More would only compete for the disk and for libvirt.
     pub at_once: usize,

@@ -2,11 +2,17 @@
 //! that shows something new. Decides nothing about a VM.
 
 use super::{
+    execute::Hands,
     ports::Proposer,
     task::{Bell, Shared, Task, Wish, is_news},
 };
-use crate::hypervisor::DomainEvent;
-use std::{collections::BTreeMap, future, sync::Arc, time::Duration};
+use crate::hypervisor::{DomainEvent, DomainState};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    future,
+    sync::Arc,
+    time::Duration,
+};
 use tokio::{
     sync::{broadcast::error::RecvError, watch},
     task::JoinSet,
@@ -18,6 +24,10 @@ use waifud_model::ids::VmId;
 /// How long to wait before the replica is read again when it could not be.
 const READ_AGAIN: Duration = Duration::from_secs(1);
 
+/// A busy cluster changes its state thousands of times a second, and each reading is of all VMs of this node: for each
+/// moment of reading there are this many of rest.
+const READING_SHARE: u32 = 10;
+
 struct Leash {
     wish: watch::Sender<Wish>,
     bell: Arc<Bell>,
@@ -27,15 +37,28 @@ pub(super) struct Supervisor {
     shared: Arc<Shared>,
     tasks: BTreeMap<VmId, Leash>,
     running: JoinSet<VmId>,
+    /// The listing under way. Apart from the loop, which must not wait for a hypervisor that hangs.
+    listings: JoinSet<Listing>,
     /// When the replica was first read with success: before that nothing is known to be unwanted.
     informed: bool,
     /// When to read the replica (again).
     read_at: Option<Instant>,
+    /// Not before this moment.
+    rested_at: Instant,
 }
 
 impl Supervisor {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, tasks: BTreeMap::new(), running: JoinSet::new(), informed: false, read_at: Some(Instant::now()) }
+        let now = Instant::now();
+        Self {
+            shared,
+            tasks: BTreeMap::new(),
+            running: JoinSet::new(),
+            informed: false,
+            read_at: Some(now),
+            rested_at: now,
+            listings: JoinSet::new(),
+        }
     }
 
     /// Runs until told to stop; then all tasks have ended, between two steps or in the middle of one. Guests run on.
@@ -83,18 +106,29 @@ impl Supervisor {
                     Err(RecvError::Closed) => future::pending().await,
                 },
                 Some(ended) = self.running.join_next() => self.ended(ended),
-                _ = sweep.tick() => self.sweep().await,
+                Some(listing) = self.listings.join_next() => match listing {
+                    Ok(listing) => self.compare(&listing),
+                    Err(error) => tracing::error!(%error, "a listing died"),
+                },
+                _ = sweep.tick() => self.sweep(),
             }
         }
     }
 
+    /// Reads as soon as it has rested from the last time: at once, unless changes come thick and fast.
     fn read_soon(&mut self) {
-        let soon = Instant::now() + self.shared.settings.settle;
-        self.read_at = Some(self.read_at.map_or(soon, |at| at.min(soon)));
+        self.read_at = Some(Instant::now().max(self.rested_at));
     }
 
     /// Reads what is wanted, and tells the tasks.
     async fn read(&mut self) {
+        let began = Instant::now();
+        self.tell_wishes().await;
+        let took = began.elapsed();
+        self.rested_at = Instant::now() + self.shared.settings.settle.max(took * READING_SHARE);
+    }
+
+    async fn tell_wishes(&mut self) {
         let wanted = match self.shared.intent.wanted().await {
             Ok(wanted) => wanted,
             Err(error) => {
@@ -106,8 +140,10 @@ impl Supervisor {
         self.read_at = None;
         self.informed = true;
         self.shared.hands.reserved.set_wanted(wanted.iter().map(|wanted| wanted.vm.ip).collect());
-        let mut unwanted: Vec<_> = self.tasks.keys().copied().collect();
-        unwanted.retain(|id| wanted.iter().all(|wanted| wanted.vm.id != *id));
+        let mut unwanted: BTreeSet<_> = self.tasks.keys().copied().collect();
+        for wanted in &wanted {
+            unwanted.remove(&wanted.vm.id);
+        }
         for id in unwanted {
             self.wish(id, Wish::Absent);
         }
@@ -156,34 +192,57 @@ impl Supervisor {
         self.read_soon();
     }
 
-    /// Lists what is here, for what no event told: guests that changed, and what belongs to no VM of this node.
-    async fn sweep(&mut self) {
-        let hands = &self.shared.hands;
-        let (domains, volumes) = (hands.hypervisor.list().await, hands.volumes.list().await);
-        let mut here: Vec<VmId> = Vec::new();
-        match domains {
-            Ok(domains) => {
-                let states: BTreeMap<_, _> = domains.iter().map(|domain| (domain.vm, domain.state)).collect();
-                for id in self.tasks.keys() {
-                    if is_news(&self.shared.board, *id, states.get(id).copied()) {
-                        self.nudge(*id);
-                    }
+    /// Begins to list what is here, unless that is being done.
+    fn sweep(&mut self) {
+        if self.listings.is_empty() {
+            let shared = Arc::clone(&self.shared);
+            self.listings.spawn(async move { Listing::take(&shared.hands).await });
+        }
+    }
+
+    /// Finds what no event told: guests that changed, and what belongs to no VM of this node.
+    fn compare(&mut self, listing: &Listing) {
+        if let Some(states) = &listing.domains {
+            for id in self.tasks.keys() {
+                if is_news(&self.shared.board, *id, states.get(id).copied()) {
+                    self.nudge(*id);
                 }
-                here.extend(states.keys());
-            }
-            // The tasks find out by themselves, and what they say is about a VM.
-            Err(error) => tracing::debug!(%error, "the domains cannot be listed"),
-        }
-        match volumes {
-            Ok(volumes) => here.extend(volumes),
-            Err(error) => tracing::debug!(%error, "the disks cannot be listed"),
-        }
-        if self.informed {
-            here.retain(|id| !self.tasks.contains_key(id));
-            for id in here {
-                self.wish(id, Wish::Absent);
             }
         }
+        if !self.informed {
+            return;
+        }
+        let domains = listing.domains.iter().flat_map(BTreeMap::keys);
+        let strays: BTreeSet<VmId> =
+            domains.chain(&listing.volumes).copied().filter(|id| !self.tasks.contains_key(id)).collect();
+        for id in strays {
+            self.wish(id, Wish::Absent);
+        }
+    }
+}
+
+/// What is on this node.
+struct Listing {
+    /// None if it could not be told.
+    domains: Option<BTreeMap<VmId, DomainState>>,
+    volumes: Vec<VmId>,
+}
+
+impl Listing {
+    async fn take(hands: &Hands) -> Self {
+        // The tasks meet the same errors, and what they say is about a VM.
+        let domains = match hands.hypervisor.list().await {
+            Ok(domains) => Some(domains.iter().map(|domain| (domain.vm, domain.state)).collect()),
+            Err(error) => {
+                tracing::debug!(%error, "the domains cannot be listed");
+                None
+            }
+        };
+        let volumes = hands.volumes.list().await.unwrap_or_else(|error| {
+            tracing::debug!(%error, "the disks cannot be listed");
+            Vec::new()
+        });
+        Self { domains, volumes }
     }
 }
 

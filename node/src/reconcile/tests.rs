@@ -274,6 +274,17 @@ async fn a_hypervisor_that_hangs_holds_up_nobody_for_ever() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_listing_that_hangs_holds_up_nobody() {
+    let world = World::start();
+    world.hypervisor.faults.hang(HypervisorOp::List);
+    tokio::time::sleep(MINUTE).await;
+    let began = Instant::now();
+    let vm = world.add(1);
+    world.seen(vm, VmState::Running, 1).await;
+    assert!(began.elapsed() < Duration::from_secs(1));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_restart_adopts_what_runs_without_touching_it() {
     let mut world = World::start();
     let vms = [world.add(1), world.add(2)];

@@ -69,8 +69,10 @@ impl Libvirt {
     /// Starts to connect, in the background and for as long as it takes: a libvirtd that is not there yet is no error.
     ///
     /// # Errors
-    /// If the system gives no threads.
+    /// If libvirt's event loop or a thread cannot be started.
     pub fn start(config: LibvirtConfig) -> Result<Self, HypervisorError> {
+        // Before anybody's first connection, and so before this returns.
+        event_loop::start().map_err(HypervisorError::Unavailable)?;
         let events = broadcast::Sender::new(EVENTS);
         let health = watch::Sender::new(Health::Unknown);
         let marks = Marks::default();
