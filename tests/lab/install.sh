@@ -15,6 +15,8 @@ virtual=(libvirt-dev libvirt-daemon-system libvirt-daemon-driver-qemu libvirt-cl
 lab=(curl dnsmasq-base ebtables iproute2 iptables jq nftables
 	busybox-static cpio dosfstools fdisk mtools syslinux syslinux-common)
 panel=(nodejs npm)
+# The panel is looked at in a real browser.
+test=(chromium)
 bench=(etcd-server)
 # Downloaded when the guest is made, so apt has to know it.
 guest_kernel=linux-image-cloud-amd64
@@ -26,6 +28,7 @@ wanted() { # PURPOSE
 	printf '%s\n' "${build[@]}" "${virtual[@]}" "${lab[@]}"
 	# Node may have come from elsewhere, and then Debian's packages conflict with it.
 	command -v node > /dev/null && command -v npm > /dev/null || printf '%s\n' "${panel[@]}"
+	[ "$1" != test ] || printf '%s\n' "${test[@]}"
 	[ "$1" != bench ] || printf '%s\n' "${bench[@]}"
 }
 
