@@ -34,6 +34,11 @@ impl Readers {
         Self { shared: Arc::new(Shared { open: Box::new(open), idle: Mutex::default(), storage }) }
     }
 
+    /// Closes the idle connections: SQLite tidies the write-ahead log away only when the writer is the last to leave.
+    pub(crate) fn close(&self) {
+        self.shared.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     /// Runs `read` on a connection: on a blocking thread, or right here if storage is inline.
     ///
     /// # Errors

@@ -100,8 +100,8 @@ fn raft_config(timing: Timing, snapshot: SnapshotRule) -> Result<Arc<openraft::C
         install_snapshot_timeout: millis(timing.snapshot_transfer),
         snapshot_policy: SnapshotPolicy::LogsSinceLast(snapshot.every.max(1)),
         max_in_snapshot_log_to_keep: snapshot.keep,
-        // Purging is a transaction with two fsyncs; one every few hundred entries is enough.
-        purge_batch_size: (snapshot.every / 16).max(1),
+        // Purging is a transaction of its own, so a little more than has to stay may stay.
+        purge_batch_size: (snapshot.keep / 8).max(1),
         max_payload_entries: ENTRIES,
         replication_lag_threshold: LAG,
         enable_pre_vote: Some(true),

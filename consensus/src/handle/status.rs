@@ -44,6 +44,9 @@ pub struct Status {
     pub leader: Option<NodeId>,
     /// Who may vote; while the voters change, those of before and after.
     pub voters: BTreeSet<NodeId>,
+    /// The membership is changing, and the change is not committed yet. If it is one of voters, a majority of those of
+    /// before is needed as well as one of those of after.
+    pub membership_changing: bool,
     /// Who follows without a vote.
     pub learners: BTreeSet<NodeId>,
     /// The last index in this node's log.
@@ -90,6 +93,8 @@ impl Status {
             term: metrics.current_term,
             leader: metrics.current_leader,
             voters: membership.voter_ids().collect(),
+            membership_changing: membership.get_joint_config().len() > 1
+                || metrics.committed_membership_config != metrics.membership_config,
             learners: membership.learner_ids().collect(),
             last_log: metrics.last_log_index.unwrap_or(0),
             applied: metrics.last_applied.map_or(0, |id| id.index()),

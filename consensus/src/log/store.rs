@@ -85,6 +85,7 @@ impl LogStore {
 
     /// Finishes what is queued and closes the file.
     pub(crate) async fn close(&self) {
+        self.readers.close();
         self.writer.close().await;
     }
 

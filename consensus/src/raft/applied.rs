@@ -104,6 +104,7 @@ impl AppliedState {
 
     /// Finishes what is queued and closes the file.
     pub(crate) async fn close(&self) {
+        self.readers.close();
         self.writer.close().await;
     }
 
