@@ -149,8 +149,7 @@ impl Downloader {
         let shown = shown(&url);
         let addresses = Arc::new(self.settings.addresses.clone());
         literal(&url, &addresses)?;
-        let https = url.scheme() == "https";
-        let client = self.client(addresses, https && !checked)?;
+        let client = self.client(addresses, url.scheme() == "https", checked)?;
         let classify = |error| self.classify(&shown, error);
         // The client bounds connecting and each read; waiting for the answer to begin is bounded here.
         let answer =
@@ -167,13 +166,14 @@ impl Downloader {
         Ok(Body { size, stream: self.body(shown, answer.bytes_stream()) })
     }
 
-    fn client(&self, addresses: Arc<AddressPolicy>, keep_https: bool) -> Result<reqwest::Client, DownloadError> {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let tls = rustls::ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .and_then(BuilderVerifierExt::with_platform_verifier)
-            .map_err(|source| DownloadError::Trust { source })?
-            .with_no_client_auth();
+    fn client(
+        &self,
+        addresses: Arc<AddressPolicy>,
+        https: bool,
+        checked: bool,
+    ) -> Result<reqwest::Client, DownloadError> {
+        let keep_https = https && !checked;
+        let tls = tls(https)?;
         let policy = addresses.clone();
         let redirects = redirect::Policy::custom(move |attempt| match judge(&attempt, &policy, keep_https) {
             Ok(()) => attempt.follow(),
@@ -237,6 +237,23 @@ impl Downloader {
             DownloadError::Broken { url, source: error.without_url() }
         }
     }
+}
+
+/// TLS by ring, trusting what the host trusts. A host that trusts nobody can still use plain HTTP.
+fn tls(needed: bool) -> Result<rustls::ClientConfig, DownloadError> {
+    let trust = |source| DownloadError::Trust { source };
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = || {
+        rustls::ClientConfig::builder_with_provider(provider.clone())
+            .with_safe_default_protocol_versions()
+            .map_err(trust)
+    };
+    let verified = match builder()?.with_platform_verifier() {
+        Ok(verified) => verified,
+        Err(error) if needed => return Err(trust(error)),
+        Err(_) => builder()?.with_root_certificates(rustls::RootCertStore::empty()),
+    };
+    Ok(verified.with_no_client_auth())
 }
 
 /// What we said to the client from within; found again in its error.

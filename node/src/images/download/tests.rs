@@ -130,6 +130,53 @@ async fn refusals_are_told_apart() {
 }
 
 #[tokio::test]
+async fn a_server_that_nobody_vouches_for_is_refused() {
+    let rcgen::CertifiedKey { cert, signing_key } =
+        rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let key = rustls::pki_types::PrivateKeyDer::try_from(signing_key.serialize_der()).unwrap();
+    let config = rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![cert.der().clone()], key)
+        .unwrap();
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let server = tokio::spawn(async move {
+        let (stream, _) = listener.accept().await.unwrap();
+        acceptor.accept(stream).await.map(drop)
+    });
+    let error = error(&["localhost"], &format!("https://localhost:{port}/x")).await;
+    let said = format!("{error:?}");
+    assert!(matches!(error, DownloadError::Connect { .. }) && said.contains("UnknownIssuer"), "{said}");
+    assert!(server.await.unwrap().is_err(), "the handshake must not succeed");
+}
+
+#[tokio::test]
+async fn a_secure_address_does_not_lead_to_an_insecure_one() {
+    let addresses = AddressPolicy { allow_private: true, allowed_hosts: vec![] };
+    let attempt = |keep_https| {
+        let policy = addresses.clone();
+        let http = reqwest::Client::builder()
+            .tls_backend_preconfigured(tls(false).unwrap())
+            .redirect(redirect::Policy::custom(move |attempt| match judge(&attempt, &policy, keep_https) {
+                Ok(()) => attempt.stop(),
+                Err(refusal) => attempt.error(refusal),
+            }))
+            .build()
+            .unwrap();
+        async move {
+            let at = server("HTTP/1.1 302 Found\r\nlocation: http://127.0.0.1/\r\ncontent-length: 0\r\n\r\n").await;
+            http.get(format!("http://{at}/x")).send().await
+        }
+    };
+    assert!(attempt(false).await.is_ok());
+    let refused = Downloader::new(settings(&[])).classify("https://x/", attempt(true).await.unwrap_err());
+    assert!(matches!(refused, DownloadError::Downgrade { .. }), "{refused}");
+}
+
+#[tokio::test]
 async fn a_server_that_hangs_is_given_up() {
     for answer in ["", "HTTP/1.1 200 OK\r\n", "HTTP/1.1 200 OK\r\ncontent-length: 500\r\n\r\nhello"] {
         let at = server(answer).await;
