@@ -102,11 +102,11 @@ next() {
 
 status() {
 	hosts status || return
-	local node
+	local node asked=
 	for node in "${nodes[@]}"; do
-		if runs "$node"; then echo "waifud runs on $node"; else echo "waifud does not run on $node"; fi
+		if runs "$node"; then echo "waifud runs on $node" && asked=$node; else echo "waifud does not run on $node"; fi
 	done
-	on "${nodes[0]}" waifuctl cluster status
+	[ -z "$asked" ] || on "$asked" waifuctl cluster status
 }
 
 known() { [[ " ${nodes[*]} " == *" ${1:-} "* ]] || die "which host? ${nodes[*]}"; }
@@ -118,5 +118,5 @@ on) known "${2:-}" && shift && on "$@" ;;
 kill) known "${2:-}" && kill_waifud "$2" ;;
 start) known "${2:-}" && start "$2" ;;
 status) status ;;
-*) sed -n '2,/^set -/s/^# \{0,1\}//p' "$self" | sed '$d' >&2 && exit 2 ;;
+*) sed -n '2,/^set -/s/^# \{0,1\}//p' "$self" >&2 && exit 2 ;;
 esac

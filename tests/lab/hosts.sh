@@ -237,5 +237,5 @@ run) run "${positional[0]:-}" ;;
 down) down ;;
 status) status ;;
 exec) [ ${#positional[@]} -ge 2 ] || die "exec HOST CMD..." && enter "${positional[@]}" ;;
-*) sed -n '2,/^set -/s/^# \{0,1\}//p' "$self" | sed '$d' >&2 && exit 2 ;;
+*) sed -n '2,/^set -/s/^# \{0,1\}//p' "$self" >&2 && exit 2 ;;
 esac

@@ -103,7 +103,7 @@ purpose=demo
 case "${1:-}" in
 --for) purpose=${2:-} ;;
 "") ;;
-*) sed -n '2,/^set -/s/^# \{0,1\}//p' "$self" | sed '$d' >&2 && exit 2 ;;
+*) sed -n '2,/^set -/s/^# \{0,1\}//p' "$self" >&2 && exit 2 ;;
 esac
 [[ $purpose =~ ^(demo|test|bench)$ ]] || die "--for demo, test or bench"
 

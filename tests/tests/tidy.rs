@@ -3,6 +3,8 @@
 //!
 //! In: the files of this repository, as they are. Every test names all that it found at once.
 
+#![allow(clippy::expect_used, reason = "what helps a test fails as the test does")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,8 +13,19 @@ use std::path::{Path, PathBuf};
 const MOST_LINES: usize = 450;
 
 /// What may stand at the top, beside names that begin with a dot.
-const TOP: &[&str] =
-    &["Cargo.lock", "Cargo.toml", "LICENSE", "README.md", "consensus", "ctl", "gossip", "node", "target", "tests", "web"];
+const TOP: &[&str] = &[
+    "Cargo.lock",
+    "Cargo.toml",
+    "LICENSE",
+    "README.md",
+    "consensus",
+    "ctl",
+    "gossip",
+    "node",
+    "target",
+    "tests",
+    "web",
+];
 
 /// Whom each crate of the workspace may know.
 const GRAPH: &[(&str, &str, &[&str])] = &[
@@ -86,11 +99,8 @@ fn lines_of_code(path: &str, text: &str) -> usize {
 
 #[test]
 fn every_module_says_what_it_is_for() {
-    let findings: Vec<String> = files(&[".rs"])
-        .into_iter()
-        .filter(|(_, text)| !text.starts_with("//! "))
-        .map(|(path, _)| path)
-        .collect();
+    let findings: Vec<String> =
+        files(&[".rs"]).into_iter().filter(|(_, text)| !text.starts_with("//! ")).map(|(path, _)| path).collect();
     none(&findings, "these do not open with `//!`");
 }
 
@@ -143,11 +153,12 @@ fn nothing_depends_on_where_it_was_written() {
     if root.matches('/').count() < 2 {
         return;
     }
-    let findings: Vec<String> = files(&[".rs", ".js", ".mjs", ".html", ".sh", ".toml", ".json", ".md", ".xml", ".ci/run"])
-        .into_iter()
-        .filter(|(_, text)| text.contains(&root))
-        .map(|(path, _)| path)
-        .collect();
+    let findings: Vec<String> =
+        files(&[".rs", ".js", ".mjs", ".html", ".sh", ".toml", ".json", ".md", ".xml", ".ci/run"])
+            .into_iter()
+            .filter(|(_, text)| text.contains(&root))
+            .map(|(path, _)| path)
+            .collect();
     none(&findings, "these name the directory of this clone");
 }
 
@@ -212,7 +223,8 @@ fn crates_know_only_whom_they_may_know() {
         }
     }
     let model = dependencies(&manifests["waifud-model"], "dependencies");
-    findings.extend(IMPURE.iter().filter(|name| model.contains_key(*name)).map(|name| format!("the model uses {name}")));
+    findings
+        .extend(IMPURE.iter().filter(|name| model.contains_key(*name)).map(|name| format!("the model uses {name}")));
     none(&findings, "the crate graph is not as designed");
 }
 

@@ -30,7 +30,7 @@ use anyhow::{Context, Result, bail};
 pub use deadline::eventually;
 pub use host::Host;
 pub use image::tiny_image;
-pub use process::Process;
+pub use process::{Process, program};
 pub use wire::Wire;
 
 const HOSTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/lab/hosts.sh");

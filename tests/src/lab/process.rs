@@ -1,4 +1,4 @@
-//! A program that runs on a host until the test ends it.
+//! A program that runs on a host until the test ends it, and where to find those of this workspace.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -108,6 +108,17 @@ impl Drop for Process {
             let _reaped = self.nsenter.wait();
         }
     }
+}
+
+/// Where a program of this workspace is, for [`super::Host::spawn`]. It is looked for beside the test that runs.
+///
+/// # Errors
+/// When it has not been built: cargo builds for a test only the programs of the test's own crate.
+pub fn program(name: &str) -> Result<PathBuf> {
+    let test = std::env::current_exe().context("this program has no path")?;
+    let beside = test.ancestors().skip(1).take(2).map(|directory| directory.join(name));
+    let found = beside.into_iter().find(|path| path.is_file());
+    found.with_context(|| format!("{name} is not beside {}: run tests/lab/build.sh", test.display()))
 }
 
 fn first_child(pid: i32) -> Option<i32> {
