@@ -4,7 +4,7 @@ use crate::{
     cli::Global,
     endpoint,
     exit::Failure,
-    output::{Out, Terminal, short_span, stderr},
+    output::{Out, Terminal, short_span},
     progress::Progress,
 };
 use std::time::Duration;
@@ -23,7 +23,6 @@ pub(crate) struct Context {
     pub(crate) wait: bool,
     /// For how long to wait, if the user said so.
     pub(crate) timeout: Option<Duration>,
-    quiet: bool,
 }
 
 impl Context {
@@ -36,26 +35,23 @@ impl Context {
             yes: global.yes,
             wait: !global.no_wait,
             timeout: global.timeout,
-            quiet: global.quiet,
         })
     }
 
     /// Takes the value out of an answer, and says so on stderr if it may be out of date.
     pub(crate) fn fresh<T>(&self, answer: Answer<T>) -> T {
         let freshness = &answer.freshness;
-        if let (Some(why), false) = (&freshness.stale, self.quiet) {
+        if let Some(why) = &freshness.stale {
             let node = freshness.node.as_deref().unwrap_or("the node");
             let why = if why == "no_quorum" { "there is no quorum" } else { "the node lags behind" };
             let age = freshness.age.map_or(String::new(), |age| format!(" {} ago", short_span(age)));
-            stderr(&format!("stale: {why}; {node} shows what it knew{age}\n"));
+            self.hint(&format!("stale: {why}; {node} shows what it knew{age}"));
         }
         answer.value
     }
 
     /// Says something on stderr that is neither data nor failure.
     pub(crate) fn hint(&self, text: &str) {
-        if !self.quiet {
-            self.progress.say(text);
-        }
+        self.progress.say(text);
     }
 }

@@ -83,6 +83,11 @@ pub(crate) fn report(failure: &Failure, terminal: Terminal) -> Exit {
 
 /// The words: cause, evidence, what to do.
 pub(crate) fn render(failure: &Failure, colour: bool) -> String {
+    // A wait that ended is no failure and must not look like one: it says what goes on and how to follow it.
+    if let Failure::Ended { exit: Exit::TimedOut, message, hint } = failure {
+        let follow = hint.as_ref().map(|hint| format!("follow: {}\n", printable(hint))).unwrap_or_default();
+        return format!("{}\n{follow}", printable(message));
+    }
     let mut text = format!("{} ", Tone::Bad.paint("error:", colour));
     match failure {
         Failure::Client(ClientError::Problem(problem)) => render_problem(&mut text, problem),

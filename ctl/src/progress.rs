@@ -4,16 +4,18 @@
 //! plain line, so that a log reads well. With `--quiet` nothing is said.
 
 use crate::output::{Terminal, Tone, elapsed, printable, stderr};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use std::time::{Duration, Instant};
 
 /// How often a running clock is drawn anew.
 const TICK: Duration = Duration::from_millis(100);
 
 /// See the module.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(crate) struct Progress {
     mode: Mode,
+    /// The lines that are drawn anew; whatever else is said makes them step aside.
+    bars: MultiProgress,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,18 +29,19 @@ enum Mode {
 #[derive(Debug)]
 pub(crate) struct Phase {
     mode: Mode,
+    bars: MultiProgress,
     bar: Option<ProgressBar>,
     start: Instant,
 }
 
 impl Progress {
-    pub(crate) const fn new(terminal: Terminal, quiet: bool) -> Self {
+    pub(crate) fn new(terminal: Terminal, quiet: bool) -> Self {
         let mode = match (quiet, terminal.err) {
             (true, _) => Mode::Quiet,
             (false, true) => Mode::Terminal { colour: terminal.colour_err },
             (false, false) => Mode::Plain,
         };
-        Self { mode }
+        Self { mode, bars: MultiProgress::new() }
     }
 
     /// Begins a phase of which it is not known how long it takes.
@@ -60,7 +63,7 @@ impl Progress {
         style: Result<ProgressStyle, indicatif::style::TemplateError>,
     ) -> Phase {
         let bar = matches!(self.mode, Mode::Terminal { .. }).then(|| {
-            bar.set_draw_target(ProgressDrawTarget::stderr());
+            let bar = self.bars.add(bar);
             // The templates are constants above; should one not read, the default does.
             if let Ok(style) = style {
                 bar.set_style(style);
@@ -69,19 +72,17 @@ impl Progress {
             bar.enable_steady_tick(TICK);
             bar
         });
-        Phase { mode: self.mode, bar, start: Instant::now() }
+        Phase { mode: self.mode, bars: self.bars.clone(), bar, start: Instant::now() }
     }
 
     /// Says something between the phases.
     pub(crate) fn say(&self, text: &str) {
-        if self.mode != Mode::Quiet {
-            stderr(&format!("{}\n", printable(text)));
-        }
+        self.mode.tell(&self.bars, &format!("{}\n", printable(text)));
     }
 
     /// Says that something is done which took no time worth telling.
     pub(crate) fn done(&self, what: &str, detail: &str) {
-        self.mode.tell(&line(self.mode, what, detail, None));
+        self.mode.tell(&self.bars, &line(self.mode, what, detail, None));
     }
 }
 
@@ -107,10 +108,7 @@ impl Phase {
     /// A part of the phase is done; the clock begins anew for the next.
     pub(crate) fn step(&mut self, what: &str, detail: &str) {
         let text = line(self.mode, what, detail, Some(self.start.elapsed()));
-        match &self.bar {
-            Some(bar) => bar.suspend(|| self.mode.tell(&text)),
-            None => self.mode.tell(&text),
-        }
+        self.mode.tell(&self.bars, &text);
         self.start = Instant::now();
     }
 
@@ -129,9 +127,9 @@ impl Drop for Phase {
 }
 
 impl Mode {
-    fn tell(self, text: &str) {
+    fn tell(self, bars: &MultiProgress, text: &str) {
         if self != Self::Quiet {
-            stderr(text);
+            bars.suspend(|| stderr(text));
         }
     }
 }

@@ -1,0 +1,153 @@
+//! A server that answers as it is told, on a socket of its own, and remembers what it was asked; and a way to run `waifuctl`
+//! against it.
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+use http_body_util::{BodyExt as _, Full};
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::TokioIo;
+use serde_json::{Value, json};
+use std::{
+    convert::Infallible,
+    process::{Output, Stdio},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+use tokio::{net::UnixListener, process::Command, task::JoinHandle};
+use waifud_api::problem::{Problem, ProblemCode};
+
+/// What a command may take here, on however busy a machine.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+
+/// A request, in short: `POST /api/v1/vms`.
+pub(crate) type Line = String;
+/// An answer.
+pub(crate) type Reply = Response<Full<Bytes>>;
+
+/// See the module.
+pub(crate) struct Fake {
+    dir: tempfile::TempDir,
+    asked: Arc<Mutex<Vec<Line>>>,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Fake {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Fake {
+    /// Serves what `answer` says to each request's line and body.
+    pub(crate) fn serve(answer: impl Fn(&str, &[u8]) -> Reply + Send + Sync + 'static) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let listener = UnixListener::bind(dir.path().join("api.sock")).unwrap();
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let (answer, kept) = (Arc::new(answer), Arc::clone(&asked));
+        let task = tokio::spawn(async move {
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                let (answer, kept) = (Arc::clone(&answer), Arc::clone(&kept));
+                let service = service_fn(move |request: Request<Incoming>| {
+                    let (answer, kept) = (Arc::clone(&answer), Arc::clone(&kept));
+                    async move {
+                        let line = format!("{} {}", request.method(), request.uri());
+                        let body = request.into_body().collect().await.unwrap().to_bytes();
+                        kept.lock().unwrap().push(line.clone());
+                        Ok::<_, Infallible>(answer(&line, &body))
+                    }
+                });
+                tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
+            }
+        });
+        Self { dir, asked, task }
+    }
+
+    /// Everything it was asked but the event stream, which comes and goes as it likes.
+    pub(crate) fn asked(&self) -> Vec<Line> {
+        self.asked.lock().unwrap().iter().filter(|line| !line.contains("/events")).cloned().collect()
+    }
+
+    /// `waifuctl` with these arguments, in an environment without surprises, its stdin empty.
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
+        let mut command = waifuctl(args);
+        command.env("WAIFU_HOST", format!("unix:{}", self.dir.path().join("api.sock").display()));
+        command
+    }
+
+    /// Runs `waifuctl` to its end.
+    pub(crate) async fn run(&self, args: &[&str]) -> Ended {
+        ended(self.command(args)).await
+    }
+}
+
+/// How a command ended.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) code: i32,
+    pub(crate) out: String,
+    pub(crate) err: String,
+}
+
+impl From<Output> for Ended {
+    fn from(output: Output) -> Self {
+        Self {
+            code: output.status.code().unwrap_or(-1),
+            out: String::from_utf8(output.stdout).unwrap(),
+            err: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+}
+
+pub(crate) fn waifuctl(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_waifuctl"));
+    command
+        .args(args)
+        .env_clear()
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
+    command
+}
+
+pub(crate) async fn ended(mut command: Command) -> Ended {
+    tokio::time::timeout(DEADLINE, command.output()).await.expect("it ends in time").unwrap().into()
+}
+
+pub(crate) fn ok(value: Value) -> Reply {
+    Response::builder().header("content-type", "application/json").body(Full::from(value.to_string())).unwrap()
+}
+
+pub(crate) fn problem(problem: &Problem) -> Reply {
+    let mut reply = ok(serde_json::to_value(problem).unwrap());
+    *reply.status_mut() = StatusCode::from_u16(problem.status).unwrap();
+    reply
+}
+
+pub(crate) fn refuse(code: ProblemCode) -> Reply {
+    problem(&Problem::new(code, "because"))
+}
+
+/// A VM in a state.
+pub(crate) fn vm(name: &str, state: &str) -> Value {
+    json!({
+        "id": "ec270707-0707-4707-8707-070707070707", "name": name, "node": "n2",
+        "status": { "state": state, "since": "2026-03-01T12:00:10Z", "pending": state == "pending" },
+        "desired": if state == "stopped" { "stopped" } else { "running" }, "phase": "live",
+        "cpus": 1, "memory": 536_870_912, "disk": 10_737_418_240u64,
+        "template": { "name": "tiny", "version": "9".repeat(64) },
+        "ip": "10.77.2.14", "mac": "52:54:0a:4d:02:0e", "labels": {}, "restart": "on_failure", "ssh_keys": [],
+        "user_data": null, "generation": 1, "created_at": "2026-03-01T12:00:00Z"
+    })
+}
+
+/// A VM that was just made.
+pub(crate) fn created(name: &str) -> Value {
+    json!({
+        "vm": vm(name, "pending"),
+        "placement": {
+            "node": "n2", "reason": "most free memory of 3", "rejected": [ { "node": "n1", "reason": "cordoned" } ]
+        }
+    })
+}
