@@ -1,3 +1,5 @@
+//! Tests of keys and certificates: what they carry, what is refused, when they are renewed.
+
 use super::*;
 use std::os::unix::fs::PermissionsExt;
 use waifud_model::ids::ClusterId;

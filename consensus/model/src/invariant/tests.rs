@@ -1,3 +1,5 @@
+//! Tests of the invariants: good states pass, and each rule finds a state that breaks it.
+
 use super::*;
 use crate::{
     digest::{Blake3, Fingerprint, Sha256},

@@ -1,3 +1,5 @@
+//! Tests of address allocation: overlaps, order of handing out, and that nothing is given twice.
+
 use super::*;
 use proptest::{collection::btree_set, prelude::*};
 use std::collections::BTreeSet;

@@ -1,3 +1,5 @@
+//! Tests of placement: who is chosen, why the others are not, and that the choice is always allowed.
+
 use super::*;
 use proptest::{collection::vec, prelude::*};
 

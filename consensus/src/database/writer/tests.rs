@@ -1,3 +1,5 @@
+//! Tests of the writer thread on a real file.
+
 use super::*;
 use rusqlite::params;
 

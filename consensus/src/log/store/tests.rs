@@ -1,3 +1,5 @@
+//! Tests of the log on real files: what is read back, truncated, purged, and found after a restart.
+
 use super::*;
 use crate::raft::types::{LeaderId, Logged, Membership};
 use openraft::{EntryPayload, type_config::TypeConfigExt, vote::RaftLeaderId};

@@ -1,3 +1,5 @@
+//! Tests of who votes: seats by size, each situation's next step, and that the steps end.
+
 use super::*;
 
 fn node(n: u64) -> NodeId {

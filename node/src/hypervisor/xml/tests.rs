@@ -1,3 +1,5 @@
+//! Tests of the XML given to libvirt, as whole documents.
+
 use super::*;
 use crate::hypervisor::{Cpus, Disk, Memory, Nic};
 use expect_test::expect_file;

@@ -1,3 +1,5 @@
+//! Tests of the plan: what is wanted and what is there, to the steps between.
+
 use super::*;
 use crate::reconcile::samples;
 use expect_test::{Expect, expect};
