@@ -1,4 +1,4 @@
-//! Tests of keys and certificates: what they carry, what is refused, when they are renewed.
+//! Tests of keys and certificates: what they carry, what is refused, what survives on disk, when they are renewed.
 
 use super::*;
 use std::os::unix::fs::PermissionsExt;

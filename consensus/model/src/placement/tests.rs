@@ -1,4 +1,4 @@
-//! Tests of placement: who is chosen, why the others are not, and that the choice is always allowed.
+//! Tests of placement: who is chosen, why the others are not, and that no choice overbooks or depends on order.
 
 use super::*;
 use proptest::{collection::vec, prelude::*};

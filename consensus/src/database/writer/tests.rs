@@ -1,4 +1,4 @@
-//! Tests of the writer thread on a real file.
+//! Tests of the writer thread: order, shared transactions, and what a failure stops.
 
 use super::*;
 use rusqlite::params;

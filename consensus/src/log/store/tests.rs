@@ -1,4 +1,4 @@
-//! Tests of the log on real files: what is read back, truncated, purged, and found after a restart.
+//! Tests of the log on real files: restarts, reads ahead of the disk, damage and a full disk.
 
 use super::*;
 use crate::raft::types::{LeaderId, Logged, Membership};
