@@ -11,7 +11,7 @@ use super::{
 use crate::faults::{Faults, lock};
 use async_trait::async_trait;
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::Ipv4Addr,
     sync::{Arc, Mutex},
     time::Duration,
@@ -76,6 +76,7 @@ struct World {
     shutdown_takes: Duration,
     loses_events: bool,
     down: bool,
+    lies: BTreeSet<HypervisorOp>,
 }
 
 /// Guests in memory.
@@ -96,6 +97,7 @@ impl Default for FakeHypervisor {
             shutdown_takes: Duration::from_secs(3),
             loses_events: false,
             down: false,
+            lies: BTreeSet::new(),
         };
         Self {
             world: Arc::new(Mutex::new(world)),
@@ -143,6 +145,16 @@ impl FakeHypervisor {
     /// Whether events get lost from now on.
     pub fn lose_events(&self, lose: bool) {
         lock(&self.world).loses_events = lose;
+    }
+
+    /// Whether an operation that changes something only claims to from now on.
+    pub fn lie(&self, op: HypervisorOp, lie: bool) {
+        let lies = &mut lock(&self.world).lies;
+        if lie {
+            lies.insert(op)
+        } else {
+            lies.remove(&op)
+        };
     }
 
     /// The hypervisor's daemon goes away, or comes back. Guests run on; events are lost meanwhile.
@@ -233,10 +245,14 @@ impl FakeHypervisor {
         }
     }
 
+    /// What a call that changes something meets; true if it shall only claim to have done it.
+    async fn claims(&self, op: HypervisorOp, what: &'static str, vm: VmId) -> Result<bool, HypervisorError> {
+        lock(&self.world).changes.push((op, vm));
+        self.meet(op, what, Some(vm)).await?;
+        Ok(lock(&self.world).lies.contains(&op))
+    }
+
     async fn meet(&self, op: HypervisorOp, what: &'static str, vm: Option<VmId>) -> Result<(), HypervisorError> {
-        if let Some(vm) = vm.filter(|_| !matches!(op, HypervisorOp::List | HypervisorOp::Find)) {
-            lock(&self.world).changes.push((op, vm));
-        }
         if lock(&self.world).down {
             return Err(HypervisorError::Unavailable(Cause::new("injected: the daemon is away")));
         }
@@ -295,7 +311,9 @@ impl Hypervisor for FakeHypervisor {
 
     async fn define(&self, spec: &DomainSpec) -> Result<(), HypervisorError> {
         let vm = spec.vm;
-        self.meet(HypervisorOp::Define, "define", Some(vm)).await?;
+        if self.claims(HypervisorOp::Define, "define", vm).await? {
+            return Ok(());
+        }
         match self.with(vm, |guest| {
             guest.ip = spec.nic.ip;
             guest.spec = Some(spec.clone());
@@ -321,7 +339,9 @@ impl Hypervisor for FakeHypervisor {
     }
 
     async fn start(&self, vm: VmId, generation: Generation) -> Result<(), HypervisorError> {
-        self.meet(HypervisorOp::Start, "start", Some(vm)).await?;
+        if self.claims(HypervisorOp::Start, "start", vm).await? {
+            return Ok(());
+        }
         let began = self.with(vm, |guest| {
             guest.started = Some(generation);
             let off = !guest.state.is_active();
@@ -339,7 +359,9 @@ impl Hypervisor for FakeHypervisor {
     }
 
     async fn shutdown(&self, vm: VmId) -> Result<(), HypervisorError> {
-        self.meet(HypervisorOp::Shutdown, "shut down", Some(vm)).await?;
+        if self.claims(HypervisorOp::Shutdown, "shut down", vm).await? {
+            return Ok(());
+        }
         let hears =
             self.with(vm, |guest| Ok((guest.state == DomainState::Running && !guest.deaf).then_some(guest.life)))?;
         if let Some(life) = hears {
@@ -353,7 +375,9 @@ impl Hypervisor for FakeHypervisor {
     }
 
     async fn force_stop(&self, vm: VmId) -> Result<(), HypervisorError> {
-        self.meet(HypervisorOp::ForceStop, "stop", Some(vm)).await?;
+        if self.claims(HypervisorOp::ForceStop, "stop", vm).await? {
+            return Ok(());
+        }
         match self.with(vm, |_| Ok(())) {
             Ok(()) => self.stop(vm, OffReason::Destroyed, None),
             Err(HypervisorError::NoDomain(_)) => {}
@@ -363,7 +387,9 @@ impl Hypervisor for FakeHypervisor {
     }
 
     async fn undefine(&self, vm: VmId) -> Result<(), HypervisorError> {
-        self.meet(HypervisorOp::Undefine, "undefine", Some(vm)).await?;
+        if self.claims(HypervisorOp::Undefine, "undefine", vm).await? {
+            return Ok(());
+        }
         let running = |guest: &mut Guest| match guest.state.is_active() {
             true => Err(HypervisorError::Refused { what: "undefine", vm, source: Cause::new("the guest is running") }),
             false => Ok(()),

@@ -75,7 +75,9 @@ impl Past {
                 if vm.desired == Desired::Running && self.asked.as_ref().is_some_and(over) {
                     self.asked = None;
                 }
-                None
+                // What ran at the first look was adopted, not started.
+                let was_off = before.is_some_and(|before| before.is_none_or(|before| !before.is_active()));
+                was_off.then_some(Happened { kind: EventKind::Started, detail: None })
             }
             None => {
                 *self = Self { seen: self.seen, told_gone: self.told_gone, ..Self::default() };

@@ -201,10 +201,6 @@ impl Task {
             }
         }
         self.past.did(step, wanted.map(|wanted| &wanted.vm), Instant::now());
-        let was_off = seen.domain.as_ref().is_none_or(|domain| !domain.state.is_active());
-        if step == Step::Start && was_off {
-            self.report(wanted, EventKind::Started, None, false);
-        }
         Ok(true)
     }
 

@@ -100,6 +100,18 @@ async fn a_guest_shut_down_from_inside_while_waifud_was_away_is_taken_at_its_wor
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_guest_that_crashed_while_waifud_was_away_is_told_once_and_started() {
+    let mut world = World::start();
+    let vm = world.add(1);
+    world.seen(vm, VmState::Running, 1).await;
+    world.stop().await;
+    world.hypervisor.crash(vm);
+    world.begin();
+    world.seen(vm, VmState::Running, 1).await;
+    assert_eq!(world.count(vm, EventKind::Crashed).await, 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn without_quorum_a_shutdown_from_inside_is_told_later() {
     let world = World::start();
     let vm = world.add(1);
@@ -159,6 +171,7 @@ async fn a_guest_that_is_wanted_again_while_it_goes_down_comes_back() {
     world.set_power(vm, Desired::Stopped);
     world.seen(vm, VmState::Stopping, 2).await;
     world.set_power(vm, Desired::Running);
+    tokio::time::sleep(MINUTE).await;
     world.seen(vm, VmState::Running, 3).await;
     assert_eq!(world.hypervisor.state(vm), Some(DomainState::Running));
     assert_eq!(world.record(vm).unwrap().desired, Desired::Running, "its going down was not taken for its own wish");
@@ -245,6 +258,22 @@ async fn an_error_is_shown_and_tried_again_until_it_is_over() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_step_without_effect_is_an_error_and_no_busy_loop() {
+    let world = World::start();
+    world.hypervisor.lie(HypervisorOp::Start, true);
+    let vm = world.add(1);
+    world.seen(vm, VmState::Failed, 1).await;
+    let trouble = world.reconciler().status(vm).unwrap().trouble.unwrap();
+    assert_eq!(trouble.error, "nothing changed although it was done");
+    tokio::time::sleep(MINUTE).await;
+    let starts = world.changes(vm).into_iter().filter(|op| *op == HypervisorOp::Start).count();
+    assert!((5..20).contains(&starts), "{starts} starts in a minute");
+    assert_eq!(world.count(vm, EventKind::Started).await, 0);
+    world.hypervisor.lie(HypervisorOp::Start, false);
+    world.seen(vm, VmState::Running, 1).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_hypervisor_that_is_silent_makes_states_unknown_never_gone() {
     let world = World::start();
     let vm = world.add(1);
@@ -299,6 +328,7 @@ async fn a_restart_adopts_what_runs_without_touching_it() {
     }
     tokio::time::sleep(10 * MINUTE).await;
     assert_eq!(world.hypervisor.take_changes(), []);
+    assert_eq!(world.count(vms[0], EventKind::Started).await, 1, "what is adopted is not told as started");
 }
 
 #[tokio::test(start_paused = true)]
