@@ -319,6 +319,7 @@ async fn a_restart_adopts_what_runs_without_touching_it() {
     let vms = [world.add(1), world.add(2)];
     for vm in vms {
         world.seen(vm, VmState::Running, 1).await;
+        world.told(vm, EventKind::Started, false).await;
     }
     world.stop().await;
     let _ = world.hypervisor.take_changes();
