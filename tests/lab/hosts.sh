@@ -29,8 +29,9 @@ self=$here/$(basename "${BASH_SOURCE[0]}")
 name=demo
 plain=
 
-# Each is the host's own.
-private=(etc/libvirt etc/waifud run/libvirt run/waifud var/cache/libvirt var/lib/libvirt var/lib/waifud var/log/libvirt)
+# Each is the host's own. The bus is among them for what is not on it: libvirt would ask the machine's firewall to open up.
+private=(etc/libvirt etc/waifud run/dbus run/libvirt run/waifud
+	var/cache/libvirt var/lib/libvirt var/lib/waifud var/log/libvirt)
 
 # The command line of the process that `run` is.
 supervises='hosts.sh run '
@@ -225,10 +226,14 @@ while [ $# -gt 0 ]; do
 	case "$1" in
 	--name) name=$2 && shift 2 ;;
 	--plain) plain=1 && shift ;;
-	*) positional+=("$1") && shift ;;&
-	*) if [ "$verb" = exec ]; then positional+=("$@") && break; fi ;;
+	*)
+		positional+=("$1") && shift
+		# The rest is the command's own.
+		[ "$verb" != exec ] || break
+		;;
 	esac
 done
+positional+=("$@")
 [[ $name =~ ^[a-z0-9-]{1,32}$ ]] || die "a lab's name has lower case letters, digits and dashes"
 lab=/run/waifud-lab/$name
 case "$verb" in
