@@ -1,6 +1,8 @@
 //! The daemon.
 
 pub mod config;
+pub mod daemon;
+pub mod facts;
 pub mod faults;
 pub mod hypervisor;
 pub mod images;

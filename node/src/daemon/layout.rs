@@ -1,0 +1,119 @@
+//! Where everything lies in a node's data directory.
+//!
+//! ```text
+//!   <data>/cluster/identity   key, certificate, CA certificate
+//!   <data>/cluster/raft       log.db, state.db, snapshots
+//!   <data>/cluster/peers      who to ask first, until the replicated state says it better
+//!   <data>/cluster.new/       the same while a cluster is made or joined; renamed in one step, so that a machine is
+//!                             either a member or not
+//!   <data>/images  <data>/volumes  <data>/serial
+//! ```
+
+use std::{
+    fs::{self, File},
+    io,
+    path::{Path, PathBuf},
+};
+
+/// The paths of one data directory.
+#[derive(Debug, Clone)]
+pub(super) struct Layout {
+    data: PathBuf,
+}
+
+/// What belongs to the membership in a cluster.
+#[derive(Debug, Clone)]
+pub(super) struct ClusterDir {
+    root: PathBuf,
+}
+
+impl Layout {
+    /// Of this data directory.
+    #[must_use]
+    pub(super) fn new(data: impl Into<PathBuf>) -> Self {
+        Self { data: data.into() }
+    }
+
+    /// The data directory itself.
+    #[must_use]
+    pub(super) fn data(&self) -> &Path {
+        &self.data
+    }
+
+    /// The membership, where there is one.
+    #[must_use]
+    pub(super) fn cluster(&self) -> ClusterDir {
+        ClusterDir { root: self.data.join("cluster") }
+    }
+
+    /// A membership in the making.
+    #[must_use]
+    pub(super) fn cluster_in_the_making(&self) -> ClusterDir {
+        ClusterDir { root: self.data.join("cluster.new") }
+    }
+
+    /// True when this machine is a member of a cluster.
+    #[must_use]
+    pub(super) fn is_member(&self) -> bool {
+        self.cluster().root.is_dir()
+    }
+
+    /// Makes the membership in the making the real one.
+    ///
+    /// # Errors
+    /// If the directories cannot be renamed or synced.
+    pub(super) fn commit_membership(&self) -> io::Result<()> {
+        fs::rename(self.cluster_in_the_making().root, self.cluster().root)?;
+        File::open(&self.data)?.sync_all()
+    }
+
+    /// Template versions.
+    #[must_use]
+    pub(super) fn images(&self) -> PathBuf {
+        self.data.join("images")
+    }
+
+    /// VMs' disks.
+    #[must_use]
+    pub(super) fn volumes(&self) -> PathBuf {
+        self.data.join("volumes")
+    }
+
+    /// VMs' serial logs.
+    #[must_use]
+    pub(super) fn serial(&self) -> PathBuf {
+        self.data.join("serial")
+    }
+}
+
+impl ClusterDir {
+    /// The directory itself.
+    #[must_use]
+    pub(super) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Key and certificates.
+    #[must_use]
+    pub(super) fn identity(&self) -> PathBuf {
+        self.root.join("identity")
+    }
+
+    /// The replicated state.
+    #[must_use]
+    pub(super) fn raft(&self) -> PathBuf {
+        self.root.join("raft")
+    }
+
+    /// Who to ask first.
+    #[must_use]
+    pub(super) fn peers(&self) -> PathBuf {
+        self.root.join("peers")
+    }
+
+    /// Gossip's count of starts.
+    #[must_use]
+    pub(super) fn gossip_generation(&self) -> PathBuf {
+        self.root.join("gossip-generation")
+    }
+}

@@ -1,0 +1,217 @@
+//! The doors clients come through: the local socket, and HTTPS.
+//!
+//! In: connections. Out: requests for the router. On the local socket the kernel says whose process is there, and the
+//! request carries that [`Caller`]; over HTTPS the router's own bearer layer finds out. A caller's header that comes in
+//! from outside is taken off: only a member's stream may carry it (see [`super::peer_http`]).
+
+use axum::{Router, body::Body};
+use hyper::{Request, body::Incoming};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo},
+    server::conn::auto,
+    service::TowerToHyperService,
+};
+use nix::unistd::{Gid, Group, Uid, chown};
+use std::{
+    io,
+    net::SocketAddr,
+    os::unix::fs::{FileTypeExt, PermissionsExt},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, UnixListener},
+    task::JoinSet,
+    time::timeout,
+};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt as _;
+use waifud_model::{command::Actor, ids::NodeId, token::Role};
+use waifud_web::Caller;
+
+/// A client that opens a connection and says nothing is let go after this long.
+const TLS_HANDSHAKE: Duration = Duration::from_secs(10);
+/// After a failed `accept` (no file descriptors left) the next try waits this long, so that the loop does not spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+/// At shutdown, open requests may take this long to finish.
+const DRAIN: Duration = Duration::from_secs(3);
+
+/// Why a door could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum ListenError {
+    /// The socket cannot be made.
+    #[error("cannot listen on {path}")]
+    Socket {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Another daemon answers there.
+    #[error("another waifud listens on {0}; stop it first, or give this one its own [api] socket")]
+    Taken(PathBuf),
+    /// The group that may use the socket does not exist.
+    #[error("there is no group {0:?}; create it (groupadd --system {0}) or change [api] socket_group")]
+    NoGroup(String),
+    /// The TCP port cannot be had.
+    #[error("cannot listen on {addr}; another program may have the port: change [api] listen")]
+    Tcp {
+        /// Where.
+        addr: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// The local socket: root and one group may use it, and whoever may is an admin.
+#[derive(Debug)]
+pub(super) struct LocalSocket {
+    listener: UnixListener,
+    path: PathBuf,
+}
+
+impl LocalSocket {
+    /// Makes the socket with mode 0660; a dead one in its place is replaced, a living one is not.
+    ///
+    /// # Errors
+    /// If it is taken or cannot be made, or if `group` is given and does not exist.
+    pub(super) fn bind(path: &Path, group: Option<&str>) -> Result<Self, ListenError> {
+        let failed = |source| ListenError::Socket { path: path.to_owned(), source };
+        if let Some(parent) = path.parent() {
+            std::fs::create_dir_all(parent).map_err(failed)?;
+        }
+        let is_socket = std::fs::symlink_metadata(path).is_ok_and(|m| m.file_type().is_socket());
+        if is_socket {
+            if std::os::unix::net::UnixStream::connect(path).is_ok() {
+                return Err(ListenError::Taken(path.to_owned()));
+            }
+            std::fs::remove_file(path).map_err(failed)?;
+        }
+        let listener = UnixListener::bind(path).map_err(failed)?;
+        if let Some(name) = group {
+            let gid = group_id(name)?;
+            chown(path, Some(Uid::from_raw(0)), Some(gid)).map_err(|e| failed(e.into()))?;
+        }
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660)).map_err(failed)?;
+        Ok(Self { listener, path: path.to_owned() })
+    }
+
+    /// Serves `router` of `node` until `stop`, then waits a moment for open requests and removes the socket.
+    pub(super) async fn serve(self, node: NodeId, router: Router, stop: CancellationToken) {
+        let mut connections = JoinSet::new();
+        loop {
+            let accepted = tokio::select! {
+                () = stop.cancelled() => break,
+                accepted = self.listener.accept() => accepted,
+            };
+            while connections.try_join_next().is_some() {}
+            match accepted {
+                Ok((stream, _)) => match stream.peer_cred() {
+                    Ok(credentials) => {
+                        let actor = Actor::Local { node, uid: credentials.uid() };
+                        let caller = Caller { actor, role: Role::Admin };
+                        connections.spawn(serve_connection(stream, Some(caller), router.clone(), stop.clone()));
+                    }
+                    Err(error) => tracing::warn!(%error, "a local client has no credentials"),
+                },
+                Err(error) => pause_after(&error).await,
+            }
+        }
+        drain(connections).await;
+        if let Err(error) = std::fs::remove_file(&self.path) {
+            tracing::debug!(%error, path = %self.path.display(), "the socket was gone already");
+        }
+    }
+}
+
+fn group_id(name: &str) -> Result<Gid, ListenError> {
+    match Group::from_name(name) {
+        Ok(Some(group)) => Ok(group.gid),
+        Ok(None) | Err(_) => Err(ListenError::NoGroup(name.to_owned())),
+    }
+}
+
+/// HTTPS for clients on other machines: bearer tokens only.
+#[derive(Debug)]
+pub(super) struct Https {
+    listener: TcpListener,
+}
+
+impl Https {
+    /// Takes the port.
+    ///
+    /// # Errors
+    /// If it cannot be had.
+    pub(super) async fn bind(addr: SocketAddr) -> Result<Self, ListenError> {
+        let listener = TcpListener::bind(addr).await.map_err(|source| ListenError::Tcp { addr, source })?;
+        Ok(Self { listener })
+    }
+
+    /// Serves `router`, which finds out by itself who asks, until `stop`; then waits a moment for open requests.
+    pub(super) async fn serve(self, tls: TlsAcceptor, router: Router, stop: CancellationToken) {
+        let mut connections = JoinSet::new();
+        loop {
+            let accepted = tokio::select! {
+                () = stop.cancelled() => break,
+                accepted = self.listener.accept() => accepted,
+            };
+            while connections.try_join_next().is_some() {}
+            match accepted {
+                Ok((stream, _)) => {
+                    let (tls, router, stop) = (tls.clone(), router.clone(), stop.clone());
+                    connections.spawn(async move {
+                        // A handshake that fails or dawdles is the client's loss; it is not worth a line in the log.
+                        if let Ok(Ok(stream)) = timeout(TLS_HANDSHAKE, tls.accept(stream)).await {
+                            serve_connection(stream, None, router, stop).await;
+                        }
+                    });
+                }
+                Err(error) => pause_after(&error).await,
+            }
+        }
+        drain(connections).await;
+    }
+}
+
+async fn pause_after(error: &io::Error) {
+    tracing::warn!(%error, "a connection could not be accepted");
+    tokio::time::sleep(ACCEPT_PAUSE).await;
+}
+
+async fn drain(mut connections: JoinSet<()>) {
+    let all = async { while connections.join_next().await.is_some() {} };
+    if timeout(DRAIN, all).await.is_err() {
+        tracing::debug!("clients were still connected and are cut off");
+    }
+}
+
+/// Serves one connection; everything that comes in on it comes from `caller`, where that is known.
+async fn serve_connection<S>(stream: S, caller: Option<Caller>, router: Router, stop: CancellationToken)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let service = tower::service_fn(move |request: Request<Incoming>| {
+        let mut request = request.map(Body::new);
+        request.headers_mut().remove(Caller::HEADER);
+        if let Some(caller) = &caller {
+            request.extensions_mut().insert(caller.clone());
+        }
+        router.clone().oneshot(request)
+    });
+    let builder = auto::Builder::new(TokioExecutor::new());
+    let connection =
+        builder.serve_connection_with_upgrades(TokioIo::new(stream), TowerToHyperService::new(service)).into_owned();
+    tokio::pin!(connection);
+    let result = tokio::select! {
+        result = connection.as_mut() => result,
+        () = stop.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = result {
+        tracing::debug!(%error, "a client's connection ended early");
+    }
+}

@@ -1,0 +1,34 @@
+//! The composition root: the only place that knows every crate. It opens what has to be open, starts what has to run, and
+//! stops it in the opposite order. No decision is made here that could be tested elsewhere.
+//!
+//! ```text
+//!   identity, first table ──> Peers ──> Gossip ──────────────┐
+//!                              │          │ liveness          │ observations
+//!                              v          v                   v
+//!                           RaftLink ─> consensus Handle ─> web App ─> local socket, peers' HTTP
+//!                                         │ own record (subnet)         HTTPS, once the CA is known
+//!                                         v
+//!                           libvirt, volumes, images, network ─> Reconciler
+//! ```
+
+mod clock;
+mod desk;
+mod https;
+mod image_ports;
+mod init;
+mod join;
+mod layout;
+mod listen;
+mod membership;
+mod observer;
+mod peer_http;
+mod raft_link;
+mod random;
+mod reconcile_ports;
+mod run;
+mod upkeep;
+mod workload;
+
+pub use init::{InitError, Initialised, init};
+pub use join::{JoinError, Joined, join};
+pub use run::{RunError, run};

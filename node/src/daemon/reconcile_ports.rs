@@ -1,0 +1,178 @@
+//! Gives reconcile what it needs of the cluster: what is wanted of this node from the replica, a way for reports into the
+//! log, a way for observations into gossip. Gives the web what reconcile knows.
+
+use crate::reconcile::{
+    Clock, Fate, Intent, IntentError, Observations, ProposeFailure, Proposer, Reconciler, VmStatus, Wanted,
+};
+use async_trait::async_trait;
+use std::{
+    collections::{BTreeMap, btree_map::Entry},
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+use tokio::sync::watch;
+use waifud_api::{time::Time, vm::LastError};
+use waifud_consensus::{Applied, Handle, LinearizeError, Proposal, ProposeError};
+use waifud_gossip::membership::Gossip;
+use waifud_model::{
+    command::{Actor, Command, Origin, RequestKey},
+    digest::Blake3,
+    ids::{NodeId, VmId},
+    observed::VmObservation,
+    time::Timestamp,
+};
+use waifud_web::ports::Tasks;
+
+/// How long the question may take whether a VM is really gone. Nothing waits for the answer but a clean-up.
+const FATE_WITHIN: Duration = Duration::from_secs(5);
+
+/// What the replicated state wants of this node.
+#[derive(Debug)]
+pub(super) struct ReplicaIntent {
+    me: NodeId,
+    consensus: Handle,
+    changed: watch::Receiver<u64>,
+}
+
+impl ReplicaIntent {
+    /// Of `me`, by its replica. Must be called inside a runtime.
+    #[must_use]
+    pub(super) fn new(me: NodeId, consensus: Handle) -> Self {
+        let (sender, changed) = watch::channel(0);
+        tokio::spawn(pass_on(consensus.applied(), sender));
+        Self { me, consensus, changed }
+    }
+}
+
+async fn pass_on(mut applied: watch::Receiver<Applied>, sender: watch::Sender<u64>) {
+    loop {
+        let index = applied.borrow_and_update().index;
+        if sender.send(index).is_err() || applied.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+#[async_trait]
+impl Intent for ReplicaIntent {
+    fn changed(&self) -> watch::Receiver<u64> {
+        self.changed.clone()
+    }
+
+    async fn wanted(&self) -> Result<Vec<Arc<Wanted>>, IntentError> {
+        let me = self.me;
+        let read = self.consensus.read(move |view| {
+            if view.cluster()?.is_none() {
+                return Ok(None);
+            }
+            let vms = view.vms_on(me)?;
+            let mut images = BTreeMap::new();
+            for vm in &vms {
+                let image = &vm.spec.image;
+                if let Entry::Vacant(unread) = images.entry(image.version) {
+                    unread.insert(view.template_version(&image.template, image.version)?);
+                }
+            }
+            let wanted = vms.into_iter().map(|vm| {
+                let image = images.get(&vm.spec.image.version).cloned().flatten();
+                Arc::new(Wanted { vm, image })
+            });
+            Ok(Some(wanted.collect::<Vec<_>>()))
+        });
+        read.await.map_err(|error| IntentError::Unreadable(error.to_string()))?.ok_or(IntentError::NotReady)
+    }
+
+    async fn fate(&self, vm: VmId) -> Result<Fate, IntentError> {
+        self.consensus.linearize(FATE_WITHIN).await.map_err(|error| match error {
+            LinearizeError::NoQuorum { .. } => IntentError::NoQuorum,
+            other => IntentError::Unreadable(other.to_string()),
+        })?;
+        let me = self.me;
+        let read = self.consensus.read(move |view| {
+            Ok(match view.vm(vm)? {
+                None => Fate::Gone,
+                Some(vm) if vm.node == me => Fate::Here,
+                Some(_) => Fate::Elsewhere,
+            })
+        });
+        read.await.map_err(|error| IntentError::Unreadable(error.to_string()))
+    }
+}
+
+/// Takes reports to the log, on the node's own account.
+#[derive(Debug)]
+pub(super) struct NodeProposer {
+    me: NodeId,
+    consensus: Handle,
+}
+
+impl NodeProposer {
+    /// For `me`.
+    #[must_use]
+    pub(super) fn new(me: NodeId, consensus: Handle) -> Self {
+        Self { me, consensus }
+    }
+}
+
+#[async_trait]
+impl Proposer for NodeProposer {
+    async fn propose(&self, key: &str, command: Command) -> Result<(), ProposeFailure> {
+        // The key always comes with the same command, so the key says it all.
+        let request = RequestKey { key: key.to_owned(), body: Blake3::of(key.as_bytes()), origin: Origin::Internal };
+        let proposal = Proposal { request, actor: Actor::Node(self.me), command };
+        match self.consensus.propose(proposal).await {
+            Ok(_) => Ok(()),
+            Err(ProposeError::Rejected { reject, .. }) => Err(ProposeFailure::Refused(reject)),
+            Err(error) => Err(ProposeFailure::NotNow(error.to_string())),
+        }
+    }
+}
+
+/// Tells the other nodes what is seen.
+#[derive(Debug)]
+pub(super) struct GossipObservations(pub Gossip);
+
+impl Observations for GossipObservations {
+    fn publish(&self, vm: VmId, seen: VmObservation) {
+        if let Err(error) = self.0.publish(VmObservation::key(vm), seen.to_string()) {
+            tracing::warn!(%vm, %error, "other nodes are not told of a VM's state");
+        }
+    }
+
+    fn withdraw(&self, vm: VmId) {
+        self.0.withdraw(&VmObservation::key(vm));
+    }
+}
+
+impl Clock for super::clock::WallClock {
+    fn now(&self) -> Timestamp {
+        super::clock::now()
+    }
+}
+
+/// What reconcile knows, for the web. Empty until reconcile runs: a machine that has just joined serves its API before
+/// it knows its subnet.
+#[derive(Debug, Clone, Default)]
+pub(super) struct ReconcileTasks(Arc<OnceLock<Arc<Reconciler>>>);
+
+impl ReconcileTasks {
+    /// From now on `reconciler` is asked.
+    pub(super) fn attach(&self, reconciler: Arc<Reconciler>) {
+        if self.0.set(reconciler).is_err() {
+            tracing::error!("reconcile was started twice");
+        }
+    }
+}
+
+impl Tasks for ReconcileTasks {
+    fn last_error(&self, vm: VmId) -> Option<LastError> {
+        let VmStatus { trouble, .. } = self.0.get()?.status(vm)?;
+        let trouble = trouble?;
+        Some(LastError {
+            message: trouble.error,
+            at: Some(Time(trouble.since)),
+            attempts: Some(trouble.attempts),
+            next_try: Some(Time(trouble.next_try)),
+        })
+    }
+}

@@ -1,0 +1,125 @@
+//! What a node does for itself: tells the cluster when its own facts change, and renews its certificate in time.
+//!
+//! In: what this machine can give now, the replicated record of it. Out: an [`UpdateNode`](Command::UpdateNode) where they
+//! differ; a new certificate for the same key, which no other node has to be told of.
+
+use super::{clock, observer::APPLIED, random};
+use crate::facts::Facts;
+use std::{net::SocketAddr, sync::Arc, time::Duration, time::SystemTime};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use waifud_consensus::{Handle, Proposal};
+use waifud_gossip::{
+    identity::{Ca, Identity, IdentityDir},
+    membership::Gossip,
+};
+use waifud_model::{
+    command::{Actor, Command, Origin, RequestKey},
+    digest::Blake3,
+    ids::NodeId,
+};
+
+/// After a try that failed, and between looks at the certificate.
+const AGAIN: Duration = Duration::from_secs(5);
+/// Progress is for people; gossip carries little.
+const TELL: Duration = Duration::from_secs(5);
+const LOOK: Duration = Duration::from_secs(60 * 60);
+
+/// Sees to it that the replicated record of `me` says what `facts` and `advertise` say. Ends when it does, or with `stop`.
+pub(super) async fn tell_facts(
+    me: NodeId,
+    consensus: Handle,
+    facts: Facts,
+    advertise: Option<SocketAddr>,
+    stop: CancellationToken,
+) {
+    loop {
+        let known = match consensus.read(move |view| view.node(me)).await {
+            Ok(known) => known,
+            Err(error) => {
+                tracing::error!(%error, "this node's own record cannot be read");
+                None
+            }
+        };
+        if let Some(known) = known {
+            let advertise = advertise.unwrap_or(known.advertise);
+            if known.capacity == facts.capacity && known.advertise == advertise {
+                return;
+            }
+            let command = Command::UpdateNode { node: me, advertise, capacity: facts.capacity.clone() };
+            let key = format!("facts {}", hex::encode(random::bytes::<16>()));
+            let request = RequestKey { body: Blake3::of(key.as_bytes()), key, origin: Origin::Internal };
+            match consensus.propose(Proposal { request, actor: Actor::Node(me), command }).await {
+                Ok(_) => {
+                    return tracing::info!(capacity = ?facts.capacity, "the cluster knows what this node gives now");
+                }
+                Err(error) => tracing::info!(%error, "the cluster cannot be told now what this node gives"),
+            }
+        }
+        if stop.run_until_cancelled(tokio::time::sleep(AGAIN)).await.is_none() {
+            return;
+        }
+    }
+}
+
+/// Tells the other nodes how far this one has applied the log, in steps of [`TELL`]. Ends with `stop`.
+pub(super) async fn tell_progress(consensus: Handle, gossip: Gossip, stop: CancellationToken) {
+    let mut applied = consensus.applied();
+    loop {
+        let index = applied.borrow_and_update().index;
+        if let Err(error) = gossip.publish(APPLIED, index.to_string()) {
+            tracing::warn!(%error, "other nodes are not told how far this one is");
+        }
+        let next = async {
+            tokio::time::sleep(TELL).await;
+            applied.changed().await
+        };
+        if !matches!(stop.run_until_cancelled(next).await, Some(Ok(()))) {
+            return;
+        }
+    }
+}
+
+/// Renews the certificate at two thirds of its life. Ends with `stop`.
+pub(super) async fn renew_certificate(
+    consensus: Handle,
+    dir: IdentityDir,
+    identity: watch::Sender<Arc<Identity>>,
+    stop: CancellationToken,
+) {
+    loop {
+        let current = identity.borrow().clone();
+        let now = SystemTime::now();
+        if current.needs_renewal(now) {
+            match renew(&consensus, &dir, &current, now).await {
+                Ok(Some(fresh)) => {
+                    tracing::info!("this node's certificate was renewed");
+                    identity.send_replace(Arc::new(fresh));
+                }
+                Ok(None) => {}
+                Err(error) => tracing::error!(
+                    %error,
+                    expires = clock::since_epoch(current.expires_at()).0,
+                    "this node's certificate cannot be renewed"
+                ),
+            }
+        }
+        if stop.run_until_cancelled(tokio::time::sleep(LOOK)).await.is_none() {
+            return;
+        }
+    }
+}
+
+/// None while the replica holds no cluster.
+async fn renew(
+    consensus: &Handle,
+    dir: &IdentityDir,
+    current: &Identity,
+    now: SystemTime,
+) -> anyhow::Result<Option<Identity>> {
+    let Some(cluster) = consensus.read(|view| view.cluster()).await? else { return Ok(None) };
+    let ca = Ca::from_der(&cluster.ca_cert, &cluster.ca_key)?;
+    let fresh = current.renew(&ca, now)?;
+    dir.save(&fresh)?;
+    Ok(Some(fresh))
+}
