@@ -191,10 +191,10 @@ up() { # HOSTS
 	as_root
 	local log fifo
 	log=$(mktemp) fifo=$(mktemp -u)
-	mkfifo "$fifo"
-	# A standard input that never ends.
-	setsid "$self" run "$1" --name "$name" ${plain:+--plain} <> "$fifo" > "$log" 2>&1 &
-	rm "$fifo"
+	# A standard input that never ends: whoever reads it can also write it.
+	mkfifo "$fifo" && exec 3<> "$fifo" && rm "$fifo"
+	setsid "$self" run "$1" --name "$name" ${plain:+--plain} <&3 3<&- > "$log" 2>&1 &
+	exec 3<&-
 	until running; do
 		[ -d "/proc/$!" ] || { cat "$log" >&2 && rm "$log" && die "could not start the hosts"; }
 		sleep 0.1
