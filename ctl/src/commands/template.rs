@@ -37,7 +37,9 @@ pub(crate) enum Command {
 
 /// The arguments of `template add`.
 #[derive(Debug, clap::Args)]
-#[group(id = "source", required = true, multiple = false, args = ["file", "url"])]
+// The derived group would hold every argument; only these two exclude each other.
+#[group(skip)]
+#[command(group = clap::ArgGroup::new("source").required(true).args(["file", "url"]))]
 pub(crate) struct Add {
     /// The template
     name: TemplateName,
