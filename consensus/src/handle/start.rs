@@ -6,7 +6,7 @@ use crate::{
     database::{DirLock, Halted},
     liveness::Liveness,
     log::LogStore,
-    raft::{Raft, applied::AppliedState, machine::StateMachine, network::Network},
+    raft::{Raft, applied::AppliedState, doubt, machine::StateMachine, network::Network},
     snapshot::Snapshots,
     transport::Transport,
     voters,
@@ -56,10 +56,12 @@ impl Handle {
             .map_err(|error| StartError::Raft(error.to_string()))?;
 
         let (status, follow) = status::follow(config.node, &raft, &halted);
+        let voters = voters::run(config.node, config.voters, raft.clone(), state.clone(), liveness.clone());
+        let doubt = doubt::watch(config.node, config.timing.election_max, raft.clone());
         let tasks = vec![
             tokio::spawn(follow).abort_handle(),
-            tokio::spawn(voters::run(config.node, config.voters, raft.clone(), state.clone(), liveness.clone()))
-                .abort_handle(),
+            tokio::spawn(voters).abort_handle(),
+            tokio::spawn(doubt).abort_handle(),
         ];
         let inner = Inner {
             config,
@@ -108,8 +110,6 @@ fn raft_config(timing: Timing, snapshot: SnapshotRule) -> Result<Arc<openraft::C
         // A power cut may take the end of `state.db` away. A leader that took its leadership up again without an election
         // would serve reads from such a state.
         enable_leader_restore: Some(false),
-        // A leader that can send but not hear would hold the others in leases for ever while it can commit nothing.
-        quorum_loss_probe_interval: Some(millis(timing.election_max) * 2 + millis(timing.heartbeat)),
         backoff: BACKOFF.into(),
         ..openraft::Config::default()
     };

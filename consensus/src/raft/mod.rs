@@ -5,6 +5,7 @@
 //! business; who may vote is `voters`'.
 
 pub(crate) mod applied;
+pub(crate) mod doubt;
 pub(crate) mod machine;
 pub(crate) mod network;
 pub(crate) mod runtime;

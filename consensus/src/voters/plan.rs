@@ -56,16 +56,20 @@ pub fn plan(now: &Situation) -> Option<Step> {
     if now.members.is_empty() {
         return None;
     }
-    let missing: BTreeSet<_> =
-        now.members.iter().filter(|node| !now.voters.contains(node) && !now.learners.contains(node)).copied().collect();
-    if !missing.is_empty() && !now.unfinished {
+    // Both the voters of before and those of after must agree to everything until this is through; it comes first.
+    if now.unfinished {
+        return Some(Step::SetVoters(now.voters.clone()));
+    }
+    let known = &now.voters | &now.learners;
+    let missing = &now.members - &known;
+    if !missing.is_empty() {
         return Some(Step::AddLearners(missing));
     }
     let wanted = wanted(now);
     if !now.members.contains(&now.me) && now.voters.contains(&now.me) {
         return leave(now, &wanted);
     }
-    if wanted != now.voters || now.unfinished {
+    if wanted != now.voters {
         return Some(Step::SetVoters(wanted));
     }
     let gone: BTreeSet<_> = now.learners.difference(&now.members).copied().collect();
@@ -83,14 +87,12 @@ fn wanted(now: &Situation) -> BTreeSet<NodeId> {
     // With too many for the seats, the leader stays before others, and the living before the dead.
     kept.sort_by_key(|node| (*node != now.me, !now.alive.contains(node), *node));
     kept.truncate(seats);
-    let before = kept.len();
     let ready = now
         .learners
         .iter()
         .filter(|node| now.members.contains(node) && now.alive.contains(node) && now.caught_up.contains(node));
     let mut wanted: BTreeSet<_> = kept.iter().chain(ready).copied().take(seats).collect();
-    // `chain` keeps the order, but the set does not: what was added is what was not kept.
-    let mut added: Vec<_> = wanted.iter().filter(|node| !kept.contains(node)).copied().collect();
+    let added = wanted.iter().rfind(|node| !kept.contains(node)).copied();
     // A dead voter whose seat nobody can take keeps it: without it a majority would be no smaller, and it may come back.
     for node in dead {
         if wanted.len() < seats {
@@ -99,11 +101,10 @@ fn wanted(now: &Situation) -> BTreeSet<NodeId> {
     }
     // Growing to an even number makes the majority larger and nothing safer; wait for one more.
     if wanted.len() % 2 == 0
-        && wanted.len() > before
         && wanted.len() > now.voters.len()
-        && let Some(last) = added.pop()
+        && let Some(added) = added
     {
-        wanted.remove(&last);
+        wanted.remove(&added);
     }
     wanted
 }

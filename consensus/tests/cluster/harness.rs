@@ -15,8 +15,8 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 use waifud_consensus::{
-    Committed, Config, Handle, Liveness, Proposal, ProposeError, Role, RpcKind, SnapshotRule, Storage, Transport,
-    TransportError, VoterRule,
+    Committed, Config, Handle, Liveness, Proposal, ProposeError, Role, RpcKind, SnapshotRule, Storage, Timing,
+    Transport, TransportError, VoterRule,
 };
 use waifud_model::{command::Actor, digest::Blake3, ids::NodeId, time::Timestamp};
 
@@ -31,6 +31,8 @@ struct Shared {
     nodes: BTreeMap<NodeId, Handle>,
     /// Nothing goes in or out.
     cut: BTreeSet<NodeId>,
+    /// What it sends arrives, what others send it does not.
+    deaf: BTreeSet<NodeId>,
     /// Of a thousand requests or answers, so many are lost.
     loss: u64,
     random: u64,
@@ -51,7 +53,7 @@ impl Net {
     /// The other end, if this message gets there.
     fn reach(&self, from: NodeId, to: NodeId) -> Result<Option<Handle>, TransportError> {
         let mut shared = self.0.lock().unwrap();
-        if shared.cut.contains(&from) || shared.cut.contains(&to) || shared.loses() {
+        if shared.cut.contains(&from) || shared.cut.contains(&to) || shared.deaf.contains(&to) || shared.loses() {
             return Ok(None);
         }
         let found = shared.nodes.get(&to).cloned();
@@ -96,6 +98,8 @@ pub(crate) struct Cluster {
     net: Net,
     storage: Storage,
     snapshot: SnapshotRule,
+    timing: Timing,
+    voters: VoterRule,
     dirs: BTreeMap<u64, TempDir>,
     handles: BTreeMap<u64, Handle>,
     liveness: BTreeMap<u64, watch::Sender<Liveness>>,
@@ -109,6 +113,8 @@ impl Cluster {
             net: Net::default(),
             storage,
             snapshot: SnapshotRule::default(),
+            timing: Timing::default(),
+            voters: VoterRule::default(),
             dirs: BTreeMap::new(),
             handles: BTreeMap::new(),
             liveness: BTreeMap::new(),
@@ -125,6 +131,17 @@ impl Cluster {
 
     pub(crate) fn with_snapshots(mut self, every: u64, keep: u64) -> Self {
         self.snapshot = SnapshotRule { every, keep };
+        self
+    }
+
+    /// Answers may take long: the machine that runs the tests may be busy with others.
+    pub(crate) fn patient(mut self) -> Self {
+        self.timing.answer_within = PATIENCE;
+        self
+    }
+
+    pub(crate) fn replacing_after(mut self, dead: Duration) -> Self {
+        self.voters = VoterRule { replace_dead_after: dead };
         self
     }
 
@@ -153,7 +170,8 @@ impl Cluster {
         Config {
             storage: self.storage,
             snapshot: self.snapshot,
-            voters: VoterRule::default(),
+            timing: self.timing,
+            voters: self.voters,
             ..Config::new(dir, id(n), Arc::new(clock))
         }
     }
@@ -203,8 +221,15 @@ impl Cluster {
         self.net.0.lock().unwrap().cut.insert(id(n));
     }
 
+    /// Nothing goes in.
+    pub(crate) fn deafen(&self, n: u64) {
+        self.net.0.lock().unwrap().deaf.insert(id(n));
+    }
+
     pub(crate) fn mend(&self, n: u64) {
-        self.net.0.lock().unwrap().cut.remove(&id(n));
+        let mut shared = self.net.0.lock().unwrap();
+        shared.cut.remove(&id(n));
+        shared.deaf.remove(&id(n));
     }
 
     /// Of a thousand messages, so many are lost.

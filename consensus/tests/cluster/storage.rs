@@ -47,12 +47,12 @@ async fn a_late_learner_gets_a_snapshot_simulated() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_late_learner_gets_a_snapshot_for_real() {
-    a_late_learner_gets_a_snapshot(Cluster::new(Storage::Threads)).await;
+    a_late_learner_gets_a_snapshot(Cluster::new(Storage::Threads).patient()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn everything_is_there_after_all_were_down() {
-    let mut cluster = Cluster::new(Storage::Threads).grown(3).await;
+    let mut cluster = Cluster::new(Storage::Threads).patient().grown(3).await;
     writes(&cluster, 0..20).await;
     let before = cluster.digest().await;
     for n in 1..=3 {

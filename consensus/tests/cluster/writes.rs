@@ -6,8 +6,11 @@ use crate::{
 };
 use std::{sync::Arc, time::Duration};
 use tokio::task::JoinSet;
-use waifud_consensus::{ProposeError, Storage};
-use waifud_model::{command::Command, reject::Reject};
+use waifud_consensus::{Proposal, ProposeError, RpcKind, ServeError, Storage};
+use waifud_model::{
+    command::{Actor, Command},
+    reject::Reject,
+};
 
 async fn every_node_writes_and_reads_what_it_wrote(cluster: Cluster) {
     for n in 0..30 {
@@ -27,12 +30,12 @@ async fn every_node_writes_and_reads_what_it_wrote_simulated() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_node_writes_and_reads_what_it_wrote_for_real() {
-    every_node_writes_and_reads_what_it_wrote(Cluster::new(Storage::Threads).grown(3).await).await;
+    every_node_writes_and_reads_what_it_wrote(Cluster::new(Storage::Threads).patient().grown(3).await).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn concurrent_writes_share_commits() {
-    let cluster = Arc::new(Cluster::new(Storage::Threads).grown(3).await);
+    let cluster = Arc::new(Cluster::new(Storage::Threads).patient().grown(3).await);
     let leader = cluster.leader().await;
     let before = cluster.node(leader).metrics();
     let mut writers = JoinSet::new();
@@ -105,4 +108,18 @@ async fn a_leader_with_a_wrong_clock_stamps_nothing_and_lets_another_lead() {
 async fn waiting_for_what_never_comes_ends() {
     let cluster = Cluster::simulated().grown(1).await;
     assert!(!cluster.node(1).wait_applied(u64::MAX, Duration::from_millis(50)).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_speaks_for_another_node() {
+    let cluster = Cluster::simulated().grown(1).await;
+    let said = |actor| bytes::Bytes::from(rmp_serde::to_vec_named(&Proposal { actor, ..write(1) }).unwrap());
+    let serve = async |from, body| cluster.node(1).serve_call(id(from), RpcKind::Propose, body).await;
+    let error = serve(2, said(Actor::Node(id(3)))).await.unwrap_err();
+    assert!(matches!(error, ServeError::Impostor { from, claimed } if (from, claimed) == (id(2), id(3))), "{error:?}");
+    serve(2, said(Actor::Node(id(2)))).await.unwrap();
+    for kind in RpcKind::ALL.into_iter().filter(|kind| *kind != RpcKind::ReadIndex) {
+        let error = cluster.node(1).serve_call(id(2), kind, b"\xff\xff garbage".as_slice().into()).await.unwrap_err();
+        assert!(matches!(error, ServeError::Message(_)), "{kind:?}: {error:?}");
+    }
 }

@@ -80,7 +80,11 @@ fn each_situation_has_one_next_step() {
         ("the living keep their seats", dead(healthy(&[1, 2, 3, 4], &[1, 2, 3, 4, 5], &[]), &[2]), voters(&[1, 3, 4])),
         ("a removed learner goes", healthy(&[1, 2], &[1], &[2, 3]), Some(Step::Remove(set(&[3])))),
         ("the leader was removed", healthy(&[2, 3, 4], &[1, 2, 3], &[4]), Some(Step::HandOver(node(2)))),
-        ("and the first heir is dead", dead(healthy(&[2, 3, 4], &[1, 2, 3], &[4]), &[2]), Some(Step::HandOver(node(3)))),
+        (
+            "and the first heir is dead",
+            dead(healthy(&[2, 3, 4], &[1, 2, 3], &[4]), &[2]),
+            Some(Step::HandOver(node(3))),
+        ),
         ("the only voter was removed", healthy(&[2], &[1], &[2]), voters(&[1, 2])),
         ("and has an heir now", healthy(&[2], &[1, 2], &[]), Some(Step::HandOver(node(2)))),
         ("and has none", behind(healthy(&[2], &[1], &[2]), &[2]), None),
@@ -94,6 +98,8 @@ fn each_situation_has_one_next_step() {
 fn an_interrupted_change_is_finished_first() {
     let now = Situation { unfinished: true, ..healthy(&[1, 2, 3, 4], &[1, 2, 3], &[]) };
     assert_eq!(plan(&now), Some(Step::SetVoters(set(&[1, 2, 3]))));
+    let now = Situation { unfinished: true, ..healthy(&[2], &[1], &[]) };
+    assert_eq!(plan(&now), Some(Step::SetVoters(set(&[1]))), "whoever has left or come meanwhile");
 }
 
 /// Carries a step out as Raft would.
