@@ -10,7 +10,7 @@ use super::{
 use rusqlite::{Connection, params};
 use std::time::Duration;
 use waifud_model::{
-    command::{Actor, Origin, Reply, RequestKey},
+    command::{Origin, Reply, RequestKey},
     digest::Blake3,
     reject::Reject,
     time::Timestamp,
@@ -45,18 +45,18 @@ pub(super) fn check(request: &RequestKey) -> Result<(), Reject> {
 }
 
 /// The reply to an earlier request with the same key, if it is remembered.
-pub(super) fn recall(view: View<'_>, actor: &Actor, request: &RequestKey) -> Result<Option<Reply>, Stop> {
+pub(super) fn recall(view: View<'_>, actor: &str, request: &RequestKey) -> Result<Option<Reply>, Stop> {
     find(view, actor, request)?.transpose().map_err(Into::into)
 }
 
 /// The same for readers: the reply, or why the key cannot be used.
 pub(super) fn find(
     view: View<'_>,
-    actor: &Actor,
+    actor: &str,
     request: &RequestKey,
 ) -> Result<Option<Result<Reply, Reject>>, ReadError> {
     let sql = "SELECT body, reply FROM requests WHERE actor = ?1 AND key = ?2";
-    let found = view.one(sql, params![actor.to_string(), request.key], |row| {
+    let found = view.one(sql, params![actor, request.key], |row| {
         let mut cells = Cells::of("requests", row);
         Ok((Blake3(cells.plain()?), cells.packed::<Reply>()?))
     })?;
@@ -66,13 +66,13 @@ pub(super) fn find(
 /// Remembers a reply.
 pub(super) fn remember(
     db: &Connection,
-    actor: &Actor,
+    actor: &str,
     request: &RequestKey,
     reply: &Reply,
     now: Timestamp,
 ) -> Result<(), Stop> {
     let reply = rmp_serde::to_vec_named(reply)?;
-    let before = edge(View::new(db), request.origin, "DESC")?;
+    let before = edge(View::new(db), request.origin, NEWEST)?;
     let (count, bytes) = before.map_or((0, 0), |row| (row.number, row.bytes));
     db.prepare_cached(
         "INSERT INTO requests (origin, number, bytes, actor, key, body, reply, at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
@@ -81,7 +81,7 @@ pub(super) fn remember(
         request.origin.word(),
         count + 1,
         bytes + number("reply", reply.len() as u64)?,
-        actor.to_string(),
+        actor,
         request.key,
         request.body.0,
         reply,
@@ -90,17 +90,17 @@ pub(super) fn remember(
     Ok(())
 }
 
-/// Forgets what is beyond the bounds.
+/// Forgets what is beyond the bounds, and makes room for one more.
 pub(super) fn forget(db: &Connection, now: Timestamp) -> Result<(), Stop> {
     let view = View::new(db);
     for origin in Origin::ALL.iter().copied() {
         let bounds = bounds(origin);
-        let Some(newest) = edge(view, origin, "DESC")? else { continue };
-        while let Some(oldest) = edge(view, origin, "ASC")? {
-            let kept = now.since(oldest.at) < bounds.lifetime
-                && newest.number - oldest.number < bounds.number
-                && newest.bytes - oldest.bytes < bounds.bytes;
-            if kept {
+        while let Some(oldest) = edge(view, origin, OLDEST)? {
+            let newest = edge(view, origin, NEWEST)?;
+            let within = |newest: Edge| {
+                newest.number - oldest.number < bounds.number - 1 && newest.bytes - oldest.bytes < bounds.bytes
+            };
+            if now.since(oldest.at) < bounds.lifetime && newest.is_none_or(within) {
                 break;
             }
             db.prepare_cached("DELETE FROM requests WHERE origin = ?1 AND number = ?2")?
@@ -117,10 +117,11 @@ struct Edge {
     at: Timestamp,
 }
 
-/// `order` is `ASC` for the oldest, `DESC` for the newest.
-fn edge(view: View<'_>, origin: Origin, order: &'static str) -> Result<Option<Edge>, ReadError> {
-    let sql = format!("SELECT number, bytes, at FROM requests WHERE origin = ?1 ORDER BY number {order} LIMIT 1");
-    view.one(&sql, [origin.word()], |row| {
+const OLDEST: &str = "SELECT number, bytes, at FROM requests WHERE origin = ?1 ORDER BY number LIMIT 1";
+const NEWEST: &str = "SELECT number, bytes, at FROM requests WHERE origin = ?1 ORDER BY number DESC LIMIT 1";
+
+fn edge(view: View<'_>, origin: Origin, sql: &'static str) -> Result<Option<Edge>, ReadError> {
+    view.one(sql, [origin.word()], |row| {
         let mut cells = Cells::of("requests", row);
         Ok(Edge { number: cells.plain()?, bytes: cells.plain()?, at: cells.time()? })
     })

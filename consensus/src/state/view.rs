@@ -83,7 +83,10 @@ impl<'a> View<'a> {
 
     /// All VMs, those being deleted too, by name.
     pub fn vms(&self) -> Result<Vec<Vm>, ReadError> {
-        self.many(&format!("SELECT {} FROM vms ORDER BY name", vm::COLUMNS), [], vm::read)
+        // Ordered here: SQLite would go through the index of names and jump to each row.
+        let mut vms = self.many(&format!("SELECT {} FROM vms", vm::COLUMNS), [], vm::read)?;
+        vms.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        Ok(vms)
     }
 
     /// A node's VMs, those being deleted too, by name.
@@ -195,24 +198,19 @@ impl<'a> View<'a> {
 
     /// What a node has promised to its VMs; those being deleted count until they are gone.
     pub fn reserved(&self, id: NodeId) -> Result<Reserved, ReadError> {
-        let sql = "SELECT coalesce(sum(cpus), 0), coalesce(sum(memory), 0), coalesce(sum(disk), 0), count(*)
-                   FROM vms WHERE node = ?1";
-        Ok(self.one(sql, [node::key(id)], |row| reserved(&mut Cells::of("vms", row)))?.unwrap_or_default())
+        let sql = format!("SELECT {} FROM nodes WHERE id = ?1", node::RESERVED_COLUMNS);
+        Ok(self.one(&sql, [node::key(id)], node::read_reserved)?.map(|(_, reserved)| reserved).unwrap_or_default())
     }
 
-    /// What each node has promised to its VMs; nodes without VMs are left out.
+    /// What each node has promised to its VMs.
     pub fn reserved_by_node(&self) -> Result<BTreeMap<NodeId, Reserved>, ReadError> {
-        let sql = "SELECT node, sum(cpus), sum(memory), sum(disk), count(*) FROM vms GROUP BY node ORDER BY node";
-        let read = |row: &Row<'_>| {
-            let mut cells = Cells::of("vms", row);
-            Ok((cells.id("node", NodeId::new)?, reserved(&mut cells)?))
-        };
-        Ok(self.many(sql, [], read)?.into_iter().collect())
+        let sql = format!("SELECT {} FROM nodes ORDER BY id", node::RESERVED_COLUMNS);
+        Ok(self.many(&sql, [], node::read_reserved)?.into_iter().collect())
     }
 
     /// What became of an earlier request with the same key, if it is remembered: its reply, or that the key was another's.
     pub fn remembered(&self, actor: &Actor, request: &RequestKey) -> Result<Option<Result<Reply, Reject>>, ReadError> {
-        requests::find(*self, actor, request)
+        requests::find(*self, &actor.to_string(), request)
     }
 
     /// Everything but events and remembered requests.
@@ -231,6 +229,11 @@ impl<'a> View<'a> {
     /// BLAKE3 over everything replicated, events and remembered requests too. Reads all rows.
     pub fn digest(&self) -> Result<Blake3, ReadError> {
         digest::digest(self.db)
+    }
+
+    /// True when the query finds anything.
+    pub(super) fn any(&self, sql: &str, params: impl Params) -> Result<bool, ReadError> {
+        Ok(self.db.prepare_cached(sql)?.exists(params)?)
     }
 
     pub(super) fn one<T>(
@@ -258,8 +261,4 @@ impl<'a> View<'a> {
         }
         Ok(found)
     }
-}
-
-fn reserved(cells: &mut Cells<'_>) -> Result<Reserved, ReadError> {
-    Ok(Reserved { cpus: cells.unsigned()?, memory: cells.size()?, disk: cells.size()?, vms: cells.plain()? })
 }

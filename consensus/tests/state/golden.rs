@@ -107,7 +107,7 @@ fn states_keep_their_digest() {
     let mut bench = Bench::empty();
     let outcomes: Vec<bool> = envelopes().iter().map(|envelope| bench.apply(envelope).unwrap().is_ok()).collect();
     assert_eq!(outcomes.iter().filter(|accepted| !**accepted).count(), 1, "{outcomes:?}");
-    expect!["f213694c40778aa52cec63468d61a22fc98948f6b91376f3ec6e58c25c021bb5"]
+    expect!["a0cfaa9fc25c8d3b7c14f64e0cebc08ab588cbf39ba97d88e7736f896383c676"]
         .assert_eq(&bench.view().digest().unwrap().to_string());
 }
 

@@ -61,8 +61,10 @@ fn agree(view: View<'_>, model: &Reference) -> TestCaseResult {
         prop_assert!(on.windows(2).all(|pair| pair[0].name < pair[1].name));
         let reserved = view.reserved(node.id).unwrap();
         prop_assert_eq!(reserved.vms as usize, on.len());
+        prop_assert_eq!(reserved.cpus, on.iter().map(|vm| u64::from(vm.spec.cpus)).sum::<u64>());
         prop_assert_eq!(reserved.memory, on.iter().map(|vm| vm.spec.memory).sum());
-        prop_assert_eq!(view.reserved_by_node().unwrap().get(&node.id).copied().unwrap_or_default(), reserved);
+        prop_assert_eq!(reserved.disk, on.iter().map(|vm| vm.spec.disk).sum());
+        prop_assert_eq!(view.reserved_by_node().unwrap().get(&node.id).copied(), Some(reserved));
     }
     for vm in model.state.vms.values() {
         prop_assert_eq!(view.vm(vm.id).unwrap(), Some(vm.clone()));

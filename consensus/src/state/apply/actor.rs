@@ -1,7 +1,7 @@
 //! Who asks, and what they may do. Looked up anew for every command: a revoked token or a removed node is refused from
 //! the very next one on.
 
-use super::super::{stop::Stop, view::View};
+use super::super::{rows, stop::Stop, view::View};
 use waifud_model::{command::Actor, ids::NodeId, reject::Reject, time::Timestamp, token::Role};
 
 /// What an actor may do at this point of the log.
@@ -16,7 +16,7 @@ pub(super) enum Standing {
 impl Standing {
     /// Of an actor in an initialised cluster.
     pub(super) fn of(view: View<'_>, actor: &Actor, now: Timestamp) -> Result<Self, Stop> {
-        let member = |node: NodeId| view.node(node).map(|found| found.is_some());
+        let member = |node: NodeId| view.any("SELECT 1 FROM nodes WHERE id = ?1", [rows::node::key(node)]);
         let standing = match actor {
             // Who reaches a member's local socket is root or in its group. A removed node's word is worth nothing.
             Actor::Local { node, .. } => member(*node)?.then_some(Self::Person(Role::Admin)),

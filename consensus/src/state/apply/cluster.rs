@@ -45,9 +45,9 @@ pub(super) fn init(work: &mut Work<'_>, init: &InitCluster) -> Result<Reply, Sto
 }
 
 /// One level at a time, so that a mistaken number is refused by all builds alike, and none is left behind unasked.
-pub(super) fn raise(work: &mut Work<'_>, cluster: &ClusterInfo, wanted: u32) -> Result<Reply, Stop> {
+pub(super) fn raise(work: &mut Work<'_>, wanted: u32) -> Result<Reply, Stop> {
     work.standing.node()?;
-    let current = cluster.feature_level;
+    let current = work.view.cluster()?.ok_or(Reject::NotInitialised)?.feature_level;
     if Some(wanted) != current.checked_add(1) {
         return Err(Reject::BadFeatureLevel { wanted, current }.into());
     }

@@ -23,7 +23,6 @@ use rusqlite::Connection;
 use waifud_model::{
     command::{Command, Envelope, Reply},
     reject::Reject,
-    state::ClusterInfo,
     time::Timestamp,
 };
 
@@ -78,26 +77,26 @@ pub fn apply(db: &Connection, index: u64, envelope: &Envelope) -> Result<Result<
 fn attempt(db: &Connection, index: i64, envelope: &Envelope) -> Result<Accepted, Stop> {
     let view = View::new(db);
     let Envelope { request, actor, at, command } = envelope;
-    let cluster = view.cluster()?;
+    let founded = view.any("SELECT 1 FROM cluster", [])?;
     let now = tick(db, view, *at)?;
-    let standing = match (&cluster, command) {
-        (Some(_), _) => Standing::of(view, actor, now)?,
-        (None, Command::InitCluster(init)) => Standing::founder(actor, init.node.id)?,
-        (None, _) => return Err(Reject::NotInitialised.into()),
+    let standing = match command {
+        _ if founded => Standing::of(view, actor, now)?,
+        Command::InitCluster(init) => Standing::founder(actor, init.node.id)?,
+        _ => return Err(Reject::NotInitialised.into()),
     };
     requests::check(request)?;
     requests::forget(db, now)?;
-    if let Some(reply) = requests::recall(view, actor, request)? {
+    let who = actor.to_string();
+    if let Some(reply) = requests::recall(view, &who, request)? {
         return Ok(Accepted { reply, replayed: true });
     }
     let mut work = Work { db, view, index, now, standing, trail: Trail::new(db, index, now, actor) };
-    let reply = match &cluster {
-        None => founding(&mut work, command)?,
-        Some(cluster) => dispatch(&mut work, cluster, command)?,
+    let reply = match command {
+        Command::InitCluster(init) if !founded => cluster::init(&mut work, init)?,
+        _ => dispatch(&mut work, command)?,
     };
     work.trail.trim()?;
-    requests::remember(db, actor, request, &reply, now)?;
-    requests::forget(db, now)?;
+    requests::remember(db, &who, request, &reply, now)?;
     Ok(Accepted { reply, replayed: false })
 }
 
@@ -111,18 +110,11 @@ fn tick(db: &Connection, view: View<'_>, at: Timestamp) -> Result<Timestamp, Sto
     Ok(now)
 }
 
-fn founding(work: &mut Work<'_>, command: &Command) -> Result<Reply, Stop> {
-    match command {
-        Command::InitCluster(init) => cluster::init(work, init),
-        _ => Err(Reject::NotInitialised.into()),
-    }
-}
-
-fn dispatch(work: &mut Work<'_>, cluster: &ClusterInfo, command: &Command) -> Result<Reply, Stop> {
+fn dispatch(work: &mut Work<'_>, command: &Command) -> Result<Reply, Stop> {
     match command {
         Command::InitCluster(_) => Err(Reject::AlreadyInitialised.into()),
-        Command::RaiseFeatureLevel(level) => cluster::raise(work, cluster, *level),
-        Command::AddNode(add) => nodes::add(work, cluster, add),
+        Command::RaiseFeatureLevel(level) => cluster::raise(work, *level),
+        Command::AddNode(add) => nodes::add(work, add),
         Command::UpdateNode { node, advertise, capacity } => nodes::update(work, *node, *advertise, capacity),
         Command::RotateNodeKey { node, fingerprint } => nodes::rotate_key(work, *node, *fingerprint),
         Command::SetCordon { node, cordoned } => nodes::set_cordon(work, *node, *cordoned),

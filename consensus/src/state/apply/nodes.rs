@@ -15,7 +15,6 @@ use waifud_model::{
     network,
     node::{Capacity, Node},
     reject::Reject,
-    state::ClusterInfo,
     token::Role,
 };
 
@@ -29,7 +28,7 @@ fn find(view: View<'_>, id: NodeId) -> Result<Node, Stop> {
 
 /// A machine that asks again is a member already: a retry through another node, after an answer that was lost, finds
 /// itself let in and takes nothing more off the token.
-pub(super) fn add(work: &mut Work<'_>, cluster: &ClusterInfo, add: &AddNode) -> Result<Reply, Stop> {
+pub(super) fn add(work: &mut Work<'_>, add: &AddNode) -> Result<Reply, Stop> {
     work.standing.admin_or_node()?;
     let new = &add.node;
     limits::node(new)?;
@@ -42,6 +41,7 @@ pub(super) fn add(work: &mut Work<'_>, cluster: &ClusterInfo, add: &AddNode) -> 
     }
     use_token(work, add.token)?;
     free_of_others(work.view, new)?;
+    let cluster = work.view.cluster()?.ok_or(Reject::NotInitialised)?;
     let last = work.view.one("SELECT last_subnet FROM cluster", [], rows::cluster::last_subnet)?;
     let taken: BTreeSet<Ipv4Net> = work.view.nodes()?.into_iter().map(|node| node.subnet).collect();
     let subnet = network::next_subnet(cluster.cidr, cluster.subnet_prefix, last, |subnet| taken.contains(&subnet))

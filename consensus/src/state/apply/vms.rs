@@ -4,7 +4,6 @@ use super::{
     super::{events::Changes, rows, rows::Word, stop::Stop, view::View},
     Work, limits,
 };
-use rusqlite::Connection;
 use std::net::Ipv4Addr;
 use waifud_model::{
     command::{CreateVm, Reply},
@@ -53,7 +52,7 @@ pub(super) fn create(work: &mut Work<'_>, create: &CreateVm) -> Result<Reply, St
     limits::vm(create.id, &create.spec, &node)?;
     image(view, &create.spec)?;
     fits(view, &create.spec, &node)?;
-    let ip = address(work.db, view, &node)?;
+    let ip = address(view, &node)?;
     let vm = Vm {
         id: create.id,
         name: create.name.clone(),
@@ -98,12 +97,11 @@ fn fits(view: View<'_>, spec: &VmSpec, node: &Node) -> Result<(), Stop> {
     }
 }
 
-fn address(db: &Connection, view: View<'_>, node: &Node) -> Result<Ipv4Addr, Stop> {
+fn address(view: View<'_>, node: &Node) -> Result<Ipv4Addr, Stop> {
     let key = rows::node::key(node.id);
     let last = view.one("SELECT last_ip FROM nodes WHERE id = ?1", [key], rows::node::last_ip)?.flatten();
     for ip in network::guest_addresses(node.subnet, last) {
-        if view.one("SELECT 1 FROM vms WHERE ip = ?1", [ip.to_bits()], |_| Ok(()))?.is_none() {
-            rows::node::set_last_ip(db, node.id, ip)?;
+        if !view.any("SELECT 1 FROM vms WHERE ip = ?1", [ip.to_bits()])? {
             return Ok(ip);
         }
     }
@@ -195,7 +193,7 @@ pub(super) fn confirm_gone(work: &mut Work<'_>, id: VmId) -> Result<Reply, Stop>
 
 /// The VM is gone: name, address and MAC are free.
 pub(super) fn drop_row(work: &mut Work<'_>, vm: &Vm) -> Result<(), Stop> {
-    rows::vm::delete(work.db, vm.id)?;
+    rows::vm::delete(work.db, vm)?;
     let changes = Changes::none().unset("node", vm.node).unset("ip", vm.ip).unset("mac", vm.mac);
     work.trail.add(subject(vm), EventKind::Deleted, changes)
 }

@@ -9,6 +9,8 @@ use waifud_model::{
     ids::NodeId,
     labels::Labels,
     node::{Arch, Capacity, Node},
+    placement::Reserved,
+    vm::Vm,
 };
 
 pub(in super::super) const COLUMNS: &str =
@@ -92,7 +94,43 @@ pub(in super::super) fn last_ip(row: &Row<'_>) -> Result<Option<Ipv4Addr>, ReadE
     Ok(bits.map(Ipv4Addr::from_bits))
 }
 
-pub(in super::super) fn set_last_ip(db: &Connection, node: NodeId, ip: Ipv4Addr) -> Result<(), Stop> {
-    db.prepare_cached("UPDATE nodes SET last_ip = ?2 WHERE id = ?1")?.execute(params![key(node), ip.to_bits()])?;
+/// One more VM counts, and its address was given last.
+pub(super) fn count_in(db: &Connection, vm: &Vm) -> Result<(), Stop> {
+    db.prepare_cached(
+        "UPDATE nodes SET vms = vms + 1, vms_cpus = vms_cpus + ?2, vms_memory = vms_memory + ?3,
+         vms_disk = vms_disk + ?4, last_ip = ?5 WHERE id = ?1",
+    )?
+    .execute(params![
+        key(vm.node),
+        vm.spec.cpus,
+        number("memory", vm.spec.memory.as_bytes())?,
+        number("disk", vm.spec.disk.as_bytes())?,
+        vm.ip.to_bits(),
+    ])?;
     Ok(())
+}
+
+/// A VM counts no more.
+pub(super) fn count_out(db: &Connection, vm: &Vm) -> Result<(), Stop> {
+    db.prepare_cached(
+        "UPDATE nodes SET vms = vms - 1, vms_cpus = vms_cpus - ?2, vms_memory = vms_memory - ?3,
+         vms_disk = vms_disk - ?4 WHERE id = ?1",
+    )?
+    .execute(params![
+        key(vm.node),
+        vm.spec.cpus,
+        number("memory", vm.spec.memory.as_bytes())?,
+        number("disk", vm.spec.disk.as_bytes())?,
+    ])?;
+    Ok(())
+}
+
+pub(in super::super) const RESERVED_COLUMNS: &str = "id, vms_cpus, vms_memory, vms_disk, vms";
+
+/// What a node has promised to its VMs.
+pub(in super::super) fn read_reserved(row: &Row<'_>) -> Result<(NodeId, Reserved), ReadError> {
+    let mut cells = Cells::of("nodes", row);
+    let id = cells.id("id", NodeId::new)?;
+    let (cpus, memory, disk, vms) = (cells.unsigned()?, cells.size()?, cells.size()?, cells.plain()?);
+    Ok((id, Reserved { cpus, memory, disk, vms }))
 }

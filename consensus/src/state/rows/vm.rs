@@ -67,7 +67,7 @@ pub(in super::super) fn insert(db: &Connection, vm: &Vm) -> Result<(), Stop> {
         rmp_serde::to_vec_named(&more)?,
         spec.user_data.as_ref().map(UserData::as_bytes),
     ])?;
-    Ok(())
+    super::node::count_in(db, vm)
 }
 
 /// Writes what commands change: what is wanted, and how often that was changed.
@@ -81,7 +81,7 @@ pub(in super::super) fn update(db: &Connection, vm: &Vm) -> Result<(), Stop> {
     Ok(())
 }
 
-pub(in super::super) fn delete(db: &Connection, vm: VmId) -> Result<(), Stop> {
-    db.prepare_cached("DELETE FROM vms WHERE id = ?1")?.execute([vm.as_bytes()])?;
-    Ok(())
+pub(in super::super) fn delete(db: &Connection, vm: &Vm) -> Result<(), Stop> {
+    db.prepare_cached("DELETE FROM vms WHERE id = ?1")?.execute([vm.id.as_bytes()])?;
+    super::node::count_out(db, vm)
 }
