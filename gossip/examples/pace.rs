@@ -1,7 +1,7 @@
 //! Prints what gossip costs and how soon a death is seen, for a number of nodes in this process.
 //!
-//! `cargo run --release -p waifud-gossip --example pace -- 20` in a network namespace of its own (`unshare -rn`, with
-//! the loopback interface up), so that the interface's counters hold nothing else.
+//! `cargo run --release -p waifud-gossip --example pace -- 20 60` (20 nodes, measured for 60 s) in a network namespace of its own (`unshare -rn`, with
+//! the loopback interface up), so that the interface's counters hold nothing else, and `tc` can make it lose packets.
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a program for people who tune, not part of the daemon")]
 
 use std::{
@@ -22,8 +22,6 @@ use waifud_gossip::{
 };
 use waifud_model::ids::{ClusterId, NodeId};
 
-/// Long enough for the detector's windows to fill and the rates to settle.
-const MEASURE: Duration = Duration::from_secs(20);
 const DEATHS: usize = 5;
 
 struct Node {
@@ -97,10 +95,14 @@ async fn main() {
 
     // The first seconds spread ten values of each node and make the connections.
     sleep(Duration::from_secs(5)).await;
+    let measuring = Instant::now();
     let (cpu_before, sent_before) = (cpu(), sent());
-    sleep(MEASURE).await;
-    let per_node = |total: u64| total as f64 / count as f64 / MEASURE.as_secs_f64();
+    let measure = Duration::from_secs(std::env::args().nth(2).map_or(20, |n| n.parse().unwrap()));
+    sleep(measure).await;
+    let per_node = |total: u64| total as f64 / count as f64 / measure.as_secs_f64();
     let (bytes, packets) = (sent().0 - sent_before.0, sent().1 - sent_before.1);
+    let flaps = |node: &Node| node.gossip.members().borrow().values().filter(|m| m.since > measuring).count();
+    println!("  false deaths: {}", nodes.iter().map(flaps).sum::<usize>());
     println!("  a node: {:.2} % of a core", per_node(cpu() - cpu_before));
     println!("  a node sends {:.1} kbit/s, {:.0} packets/s", per_node(bytes) * 8.0 / 1000.0, per_node(packets));
 

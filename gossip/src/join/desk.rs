@@ -27,6 +27,8 @@ use waifud_model::{
 
 /// How long the whole of a join may take here; most of it is the commit.
 const JOIN_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the request may take to arrive: until then it could be anybody.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long the joiner may take to fetch the answer.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -128,6 +130,8 @@ pub(crate) async fn serve(connection: &quinn::Connection, desk: &dyn JoinDesk) {
 /// Why there is nobody left to answer.
 #[derive(Debug, thiserror::Error)]
 enum Broken {
+    #[error("no request came")]
+    Silent(#[from] tokio::time::error::Elapsed),
     #[error("the connection ended")]
     Connection(#[from] quinn::ConnectionError),
     #[error("the request did not arrive")]
@@ -141,8 +145,7 @@ enum Broken {
 }
 
 async fn exchange(connection: &quinn::Connection, desk: &dyn JoinDesk) -> Result<(), Broken> {
-    let (mut send, mut recv) = connection.accept_bi().await?;
-    let request = recv.read_to_end(REQUEST_MAX).await?;
+    let (mut send, request) = timeout(REQUEST_TIMEOUT, request(connection)).await??;
     let answer = match decide(connection, desk, &request).await {
         Ok(admitted) => admitted,
         Err(refusal) => {
@@ -155,6 +158,11 @@ async fn exchange(connection: &quinn::Connection, desk: &dyn JoinDesk) -> Result
     // The connection is closed after this returns: not before the answer is there, or it would be lost.
     let _ = timeout(FETCH_TIMEOUT, send.stopped()).await;
     Ok(())
+}
+
+async fn request(connection: &quinn::Connection) -> Result<(quinn::SendStream, Vec<u8>), Broken> {
+    let (send, mut recv) = connection.accept_bi().await?;
+    Ok((send, recv.read_to_end(REQUEST_MAX).await?))
 }
 
 async fn decide(connection: &quinn::Connection, desk: &dyn JoinDesk, request: &[u8]) -> Result<Answer, JoinRefusal> {

@@ -57,7 +57,7 @@ pub enum AttemptError {
     #[error("no answer")]
     NoAnswer,
     /// Something is there, and it is not this cluster.
-    #[error("it is not a member of the token's cluster: {0}")]
+    #[error("what answers is not accepted as a member of the token's cluster: {0}")]
     NotTheCluster(String),
     /// The connection ended.
     #[error("the connection ended: {0}")]

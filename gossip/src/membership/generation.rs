@@ -1,7 +1,7 @@
 //! The number of a node's life. Peers take the news of a higher one for newer, so it must grow with every start.
 //!
-//! It is kept in a file, and begins at the seconds of the Unix epoch: where the file was lost with its disk, the number
-//! still grows, as long as the clock did not go back in between.
+//! It is kept in a file, and begins at the hours of the Unix epoch: where the file was lost, the number most likely still
+//! grows. Not seconds, because the number of every node is in every message, and hours are two bytes shorter.
 
 use super::GossipError;
 use crate::durable;
@@ -10,6 +10,9 @@ use std::{
     path::{Path, PathBuf},
     time::SystemTime,
 };
+
+/// Seconds.
+const HOUR: u64 = 3_600;
 
 /// Keeps and gives the next generation.
 pub(super) async fn next(path: PathBuf) -> Result<u64, GossipError> {
@@ -26,7 +29,7 @@ fn advance(path: &Path, now: SystemTime) -> io::Result<u64> {
             0
         }),
     };
-    let clock = now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let clock = now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs() / HOUR);
     let next = clock.max(last + 1);
     durable::replace(path, format!("{next}\n").as_bytes())?;
     Ok(next)
@@ -41,7 +44,7 @@ mod tests {
     fn it_grows_also_when_the_clock_goes_back_or_the_file_is_lost() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("generation");
-        let at = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+        let at = |hours| SystemTime::UNIX_EPOCH + Duration::from_secs(hours * HOUR);
         assert_eq!(advance(&path, at(1000)).unwrap(), 1000);
         assert_eq!(advance(&path, at(1000)).unwrap(), 1001);
         assert_eq!(advance(&path, at(5)).unwrap(), 1002);

@@ -50,9 +50,10 @@ pub struct Pace {
 }
 
 impl Default for Pace {
-    /// Silence of about two seconds means death: seen by all within three seconds among five nodes.
+    /// Silence of about a second and a half means death. Among five nodes all see one within three seconds, among twenty
+    /// within four; a node among twenty sends 60 kbit/s and uses 0.3 % of a core for it (see `examples/pace.rs`).
     fn default() -> Self {
-        Self { interval: Duration::from_millis(500), phi: 6.0, window: 10, prior: Duration::from_millis(700) }
+        Self { interval: Duration::from_millis(500), phi: 6.0, window: 10, prior: Duration::from_millis(400) }
     }
 }
 
@@ -149,3 +150,6 @@ impl Gossip {
         self.stop.cancel();
     }
 }
+
+#[cfg(test)]
+mod tests;

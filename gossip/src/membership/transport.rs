@@ -4,7 +4,10 @@
 //! that the table has for that member; whatever address the packets had does not matter. A message to an address goes
 //! to the member that the table has there, or nowhere.
 
-use super::{outbox::Outboxes, wire};
+use super::{
+    outbox::Outboxes,
+    wire::{self, WireError},
+};
 use crate::{
     peers::Peers,
     table::{PeerTable, PeerTableWatch, member_at},
@@ -76,14 +79,22 @@ impl Socket for MemberSocket {
     async fn recv(&mut self) -> anyhow::Result<(SocketAddr, ChitchatMessage)> {
         loop {
             let Some((from, bytes)) = self.messages.recv().await else { anyhow::bail!("the endpoint is gone") };
-            let table = self.table.borrow().clone();
-            let Some(addr) = table.get(&from).map(|peer| peer.addr) else { continue };
-            let known = self.known.read().unwrap_or_else(PoisonError::into_inner).clone();
-            match wire::decode(&bytes, |id| is_welcome(&table, &known, id)) {
-                Ok(message) => return Ok((addr, message)),
-                Err(error) => tracing::warn!(node = %from, %error, "a gossip message was left aside"),
+            match self.understand(from, &bytes) {
+                Some(Ok(message)) => return Ok(message),
+                Some(Err(error)) => tracing::warn!(node = %from, %error, "a gossip message was left aside"),
+                None => {}
             }
         }
+    }
+}
+
+impl MemberSocket {
+    /// What `from` says; none if he is no member any more.
+    fn understand(&self, from: NodeId, bytes: &[u8]) -> Option<Result<(SocketAddr, ChitchatMessage), WireError>> {
+        let table = self.table.borrow();
+        let addr = table.get(&from)?.addr;
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        Some(wire::decode(bytes, |id| is_welcome(&table, &known, id)).map(|message| (addr, message)))
     }
 }
 

@@ -24,8 +24,8 @@ const HANDSHAKES_MAX: usize = 128;
 const UNPROVEN_MAX: usize = 32;
 /// How long a handshake may take.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(3);
-/// Joins at once: each one ends in a commit.
-const JOINS_MAX: usize = 8;
+/// Joins at once. A rack that is set up in one go fits; each has shown the token within seconds or is gone.
+const JOINS_MAX: usize = 64;
 
 /// Accepts until the endpoint stops.
 pub(super) async fn run(inner: Arc<Inner>) {
@@ -82,11 +82,14 @@ async fn admit(inner: &Arc<Inner>, connection: &quinn::Connection) -> Result<Nod
     let (subject, key) = admission::certified(connection)?;
     let node = admission::admit(&inner.table(), myself, subject, key)?;
     transport::trust(connection);
-    // The first stream this side opens: the dialler takes it for the welcome. If the connection dies meanwhile, the
-    // serving task sees it.
-    if let Ok(mut stream) = connection.open_uni().await {
-        let _ = stream.write_all(&[WELCOME]).await;
-    }
+    // The first stream this side opens: the dialler takes it for the welcome. If it does not get there the connection
+    // is dead, which the serving task will see.
+    let _ = timeout(HANDSHAKE_TIMEOUT, welcome(connection)).await;
     let still_member = || admission::admit(&inner.table(), myself, subject, key).is_ok();
     if inner.links.add(node, connection, still_member) { Ok(node) } else { Err(Refusal::NotAMember(node)) }
+}
+
+async fn welcome(connection: &quinn::Connection) -> Option<()> {
+    let mut stream = connection.open_uni().await.ok()?;
+    stream.write_all(&[WELCOME]).await.ok()
 }

@@ -114,7 +114,8 @@ impl Links {
     }
 
     /// Closes and forgets the links of everybody who is not in `table`, and lets the others be dialled again at once:
-    /// an address or a key may have changed.
+    /// an address or a key may have changed. Connections made with a key that was rotated since stay: whoever has lost
+    /// control of a key removes the node.
     pub(super) fn keep_members(&self, table: &PeerTable) {
         let mut links = self.lock();
         for link in links.values_mut() {

@@ -1,10 +1,10 @@
 //! The one endpoint all traffic between nodes goes through: it listens and dials on one UDP port.
 //!
 //! In: streams that services ask for, streams of peers. Out: the same, each attributed to a member whose key is in the
-//! [`PeerTable`](crate::PeerTable). There is one connection for each peer, made when it is first needed, kept while it
+//! [`PeerTable`]. There is one connection for each peer, made when it is first needed, kept while it
 //! works, and shared by all protocols; whoever dials first, both sides use it. It never trusts a name, an address or a
 //! valid chain by itself, never keeps a connection of somebody who left the table, and never lets a caller wait for a
-//! peer that is down longer than [`DIAL_TIMEOUT`].
+//! peer that cannot be reached longer than [`DIAL_TIMEOUT`].
 //!
 //! ```text
 //!   open/call ──> link (pool, backoff) ──> dial ──TLS, key in table, welcome──┐
@@ -119,7 +119,8 @@ impl Peers {
         *self.inner.desk.write().unwrap_or_else(PoisonError::into_inner) = Some(desk);
     }
 
-    /// Opens a stream to a member. The service on the other side sees it once something was written.
+    /// Opens a stream to a member. A peer that died a moment ago may still have a connection here: reading from the
+    /// stream wants a deadline of the caller's own.
     ///
     /// # Errors
     /// Within [`DIAL_TIMEOUT`] and a little: the peer is no member, cannot be reached, or refuses; at once, if it could

@@ -5,9 +5,9 @@ use std::{sync::Arc, time::Duration};
 
 /// A silent connection ends after this. Failure detection is gossip's work; this only frees what a dead peer left, and
 /// bounds how long a stream to a peer that vanished may hang.
-const IDLE_TIMEOUT_MS: u32 = 8_000;
-/// Often enough that a lost ping can be repeated twice within the idle timeout. Only the dialling side pings.
-const KEEP_ALIVE: Duration = Duration::from_millis(2_500);
+const IDLE_TIMEOUT_MS: u32 = 6_000;
+/// Often enough that a lost ping can be repeated within the idle timeout. Only the dialling side pings.
+const KEEP_ALIVE: Duration = Duration::from_secs(2);
 /// Consensus calls, API requests and image blocks that a peer may have open here at once.
 const BIDI_STREAMS: u32 = 1_024;
 /// Gossip messages that may be on their way here at once; each lives for a round trip.

@@ -206,7 +206,8 @@ fn garbage_is_ignored() {
         // The receive buffer may be full, which is no concern of the sender.
         let _ = socket.send_to(&datagram, target);
     }
-    assert_eq!(nodes[&1].echo(id(2)), echo_of(id(1)));
+    // The first packets may be lost in the noise.
+    eventually("a member gets through", || nodes[&1].echo(id(2)) == echo_of(id(1)));
 }
 
 /// A long header, version 1, with connection ids and a length, and noise for the rest (RFC 9000, section 17.2.2).
