@@ -224,7 +224,7 @@ pub enum Happening {
 }
 
 /// Does the hypervisor answer?
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Health {
     /// Not asked yet.
     Unknown,

@@ -140,7 +140,12 @@ impl Board {
             Health::Hung { .. } => 3,
         };
         if let Some(worst) = lanes.iter().max_by_key(|health| severity(health)) {
-            self.worst.send_replace(worst.clone());
+            // A libvirtd that is away is tried for again and again; only what is new is told.
+            self.worst.send_if_modified(|told| {
+                let news = told != worst;
+                told.clone_from(worst);
+                news
+            });
         }
     }
 }
