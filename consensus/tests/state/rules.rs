@@ -8,6 +8,7 @@ use waifud_model::{
     ids::Generation,
     name::VmName,
     reject::Reject,
+    size::ByteSize,
     time::Timestamp,
     token::{JoinToken, Role},
     vm::{Desired, RestartPolicy, Vm},
@@ -243,7 +244,24 @@ fn a_deleted_vm_keeps_its_place_until_the_owner_confirms() {
     let confirm = Command::ConfirmVmGone { vm: vm.id };
     assert_eq!(bench.by(Actor::Node(node_id(1)), confirm.clone()), Err(Reject::NotYours(node_id(1))));
     bench.by(Actor::Node(node_id(0)), confirm).unwrap();
-    assert_ne!(made(&mut bench, create(1, 0)).ip, vm.ip, "what was freed last is given last");
+    assert_ne!(made(&mut bench, create(1, 0)).ip, vm.ip, "its address rests");
+}
+
+#[test]
+fn the_address_freed_last_is_given_last() {
+    let mut bench = Bench::cluster(1);
+    let small = |n| {
+        let mut create = vm(n, 0);
+        (create.spec.cpus, create.spec.memory, create.spec.disk) = (1, ByteSize::mib(64), ByteSize::gib(2));
+        Command::CreateVm(Box::new(create))
+    };
+    let mut give = |n| made(&mut bench, small(n)).ip.octets()[3];
+    assert_eq!((0..3).map(&mut give).collect::<Vec<_>>(), [2, 3, 4]);
+    bench.done(Command::DeleteVm { vm: vm_id(1), expect: None });
+    bench.by(Actor::Node(node_id(0)), Command::ConfirmVmGone { vm: vm_id(1) }).unwrap();
+    let mut give = |n| made(&mut bench, small(n)).ip.octets()[3];
+    assert_eq!((10..21).map(&mut give).collect::<Vec<_>>(), [5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 3]);
+    assert_eq!(bench.refused(small(30)), "no address is free in the subnet of node 0000000000000001");
 }
 
 #[test]
@@ -271,7 +289,6 @@ fn specs_outside_their_limits_name_the_limit() {
         spoil(&mut create.spec);
         bench.refused(Command::CreateVm(Box::new(create)))
     };
-    use waifud_model::size::ByteSize;
     let found = [
         refusal(&|s| s.cpus = 0),
         refusal(&|s| s.cpus = 5),

@@ -57,19 +57,21 @@ fn ends() -> impl Strategy<Value = Timestamp> {
 }
 
 fn specs() -> impl Strategy<Value = VmSpec> {
-    let memory = prop_oneof![10 => select(vec![512_u64, 1024, 2048]), 1 => Just(0), 1 => Just(63)];
+    let memory = prop_oneof![20 => select(vec![512_u64, 1024, 2048]), 1 => Just(0), 1 => Just(63)];
     let disk = prop_oneof![10 => select(vec![2_u64, 5, 40]), 1 => Just(0), 1 => Just(1)];
     let image = (prop_oneof![8 => Just(0_u8), 1 => Just(1)], prop_oneof![4 => Just(0_u8), 1 => 1..3_u8]);
     let restart = select(vec![RestartPolicy::OnFailure, RestartPolicy::Always, RestartPolicy::Never]);
-    (0..5_u32, memory, disk, image, restart, any::<bool>()).prop_map(|(cpus, mib, gib, (t, v), restart, data)| VmSpec {
-        cpus,
-        memory: ByteSize::mib(mib),
-        disk: ByteSize::gib(gib),
-        image: ImageRef { template: template(t), version: version(v) },
-        restart,
-        user_data: spec().user_data.filter(|_| data),
-        ..spec()
-    })
+    (prop_oneof![1 => Just(0_u32), 20 => 1..6_u32], memory, disk, image, restart, any::<bool>()).prop_map(
+        |(cpus, mib, gib, (t, v), restart, data)| VmSpec {
+            cpus,
+            memory: ByteSize::mib(mib),
+            disk: ByteSize::gib(gib),
+            image: ImageRef { template: template(t), version: version(v) },
+            restart,
+            user_data: spec().user_data.filter(|_| data),
+            ..spec()
+        },
+    )
 }
 
 fn wishes() -> impl Strategy<Value = Desired> {
@@ -107,9 +109,9 @@ fn commands() -> impl Strategy<Value = Command> {
     let adds = (nodes(), prop_oneof![5 => Just(100), 1 => 9..15_u8])
         .prop_map(|(node, token)| Command::AddNode(Box::new(AddNode { node, token: token_id(token) })));
     prop_oneof![
-        12 => creates,
+        20 => creates,
         8 => (vm(), wishes(), generations()).prop_map(|(vm, desired, expect)| Command::SetPower { vm, desired, expect }),
-        5 => (vm(), generations()).prop_map(|(vm, expect)| Command::DeleteVm { vm, expect }),
+        8 => (vm(), generations()).prop_map(|(vm, expect)| Command::DeleteVm { vm, expect }),
         5 => vm().prop_map(|vm| Command::ConfirmVmGone { vm }),
         4 => vec(reports(), 0..4).prop_map(Command::ReportVmEvents),
         3 => templates,
@@ -173,7 +175,7 @@ pub(crate) fn logs() -> impl Strategy<Value = Vec<Envelope>> {
             let stamp = Timestamp(at.0.saturating_sub(back.unwrap_or(0)));
             let key = key.map_or_else(|| format!("own-{}", log.len()), |key| format!("shared-{key}"));
             let actor = actor_of(&command, node, chance);
-            let mut envelope = envelope(actor, &key, stamp, command);
+            let mut envelope = self::envelope(actor, &key, stamp, command);
             if internal {
                 envelope.request.origin = Origin::Internal;
             }
@@ -181,7 +183,16 @@ pub(crate) fn logs() -> impl Strategy<Value = Vec<Envelope>> {
             if let Some(again) = log.last().filter(|_| step % 7 == 0).cloned() {
                 log.push(Envelope { at: stamp, ..again });
             }
+            // Mostly whoever owns it has soon removed what is to be deleted; the other nodes have nothing to say.
+            let deleted = match envelope.command {
+                Command::DeleteVm { vm, .. } if chance >= 20 => Some(vm),
+                _ => None,
+            };
             log.push(envelope);
+            for (node, vm) in (0..3).filter_map(|node| deleted.map(|vm| (node, vm))) {
+                let key = format!("own-{}", log.len());
+                log.push(self::envelope(Actor::Node(node_id(node)), &key, stamp, Command::ConfirmVmGone { vm }));
+            }
         }
         log
     })
