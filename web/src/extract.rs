@@ -33,7 +33,10 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
         let own = format!("/?{}", own.collect::<Vec<_>>().join("&"));
         let uri: Uri = own.parse().map_err(|error: http::uri::InvalidUri| Failure::Query(error.to_string()))?;
         let read = AxumQuery::try_from_uri(&uri);
-        read.map(|AxumQuery(value)| Self(value)).map_err(|error| Failure::Query(error.body_text()))
+        read.map(|AxumQuery(value)| Self(value)).map_err(|error| {
+            let text = error.body_text();
+            Failure::Query(text.trim_start_matches("Failed to deserialize query string: ").to_owned())
+        })
     }
 }
 

@@ -80,15 +80,28 @@ fn unread(rejection: BytesRejection) -> Failure {
 pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Failure> {
     let mut reader = serde_json::Deserializer::from_slice(bytes);
     let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
-        let path = error.path().to_string();
-        Failure::Body {
-            field: (path != ".").then_some(path),
-            syntax: !error.inner().is_data(),
-            why: error.inner().to_string(),
+        let (path, error) = (error.path().to_string(), error.into_inner());
+        let text = error.to_string();
+        if !error.is_data() {
+            return Failure::Body { field: None, syntax: true, why: text };
         }
+        // Whoever is told the field needs no line and column.
+        let why = text.rsplit_once(" at line ").map_or(text.as_str(), |(why, _)| why);
+        Failure::Body { field: field(&path, why), syntax: false, why: why.to_owned() }
     })?;
     reader.end().map_err(|error| Failure::Body { field: None, syntax: true, why: error.to_string() })?;
     Ok(value)
+}
+
+/// Which field is meant: serde names one that is missing in its text only.
+fn field(path: &str, why: &str) -> Option<String> {
+    let parent = Some(path).filter(|path| *path != ".");
+    let missing = why.strip_prefix("missing field `").and_then(|rest| rest.split_once('`')).map(|(name, _)| name);
+    match (parent, missing) {
+        (Some(parent), Some(missing)) => Some(format!("{parent}.{missing}")),
+        (None, Some(missing)) => Some(missing.to_owned()),
+        (parent, None) => parent.map(str::to_owned),
+    }
 }
 
 /// Makes the request's key: the client's, or a fresh one.
@@ -183,6 +196,8 @@ mod tests {
             matches!(&failure, Failure::Body { field: Some(field), syntax: false, .. } if field == "spec.memory"),
             "{failure:?}"
         );
+        assert_eq!(field("spec", "missing field `memory`"), Some("spec.memory".to_owned()));
+        assert_eq!(field(".", "invalid type: map, expected a string"), None);
         assert!(matches!(parse::<Outer>(b"{").unwrap_err(), Failure::Body { syntax: true, .. }));
         assert!(matches!(parse::<u64>(b"1 2").unwrap_err(), Failure::Body { syntax: true, .. }));
     }

@@ -106,7 +106,8 @@ pub trait Images: Send + Sync + fmt::Debug {
     /// If the bytes cannot be had, are not what was expected, or are not an image that may be booted.
     async fn import(&self, source: ImageSource, expected: Option<Sha256>) -> Result<Imported, ImportError>;
 
-    /// The cluster refused the version that was just imported: its bytes may go, unless another template has them.
+    /// The cluster refused the version that was just imported: its bytes may go, unless the state names them for another
+    /// template, or somebody else is importing them too.
     async fn release(&self, version: Blake3);
 }
 

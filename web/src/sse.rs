@@ -130,11 +130,15 @@ impl Feed {
     }
 }
 
-/// The events after one event, which may be in the middle of its index.
+/// The events after one event, which may be in the middle of its index: about `limit`, and at least one if there is one.
 pub(crate) fn events_after(view: &View<'_>, after: EventId, limit: u32) -> Result<Vec<Event>, state::ReadError> {
-    let since = if after.seq == u32::MAX { after.index } else { after.index.saturating_sub(1) };
-    let mut events = view.events(since, limit)?;
-    events.retain(|event| EventId { index: event.index, seq: event.seq } > after);
+    let mut events = Vec::new();
+    if let Some(before) = after.index.checked_sub(1).filter(|_| after.seq < u32::MAX) {
+        // Whatever the limit, the view gives all events of an index or none.
+        events = view.events(before, 1)?;
+        events.retain(|event| event.index == after.index && event.seq > after.seq);
+    }
+    events.extend(view.events(after.index, limit)?);
     Ok(events)
 }
 

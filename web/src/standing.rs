@@ -126,6 +126,7 @@ mod tests {
             purged: None,
             last_quorum_ack: None,
             matched: BTreeMap::new(),
+            membership_changing: false,
             halted: None,
         };
         let seen = |since: Option<u64>| NodeSeen {

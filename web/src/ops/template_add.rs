@@ -11,6 +11,7 @@ use waifud_model::{
     command::{Command, Reply},
     digest::Sha256,
     name::TemplateName,
+    reject::Reject,
     template::{Source, TemplateVersion},
 };
 
@@ -54,14 +55,19 @@ pub(crate) async fn run(
         Reply::Template(version) => Some(*version),
         _ => None,
     })?;
-    let shown = view::template_version(&app.consensus, &app.observed(), &done.value).await?;
+    let mut shown = view::template_version(&app.consensus, &app.observed(), &done.value).await?;
+    // Gossip may not have told yet what is known here.
+    if let Err(place) = shown.nodes.binary_search(&app.name) {
+        shown.nodes.insert(place, app.name.clone());
+    }
     Ok(done.map(|_| shown))
 }
 
-/// Where the outcome is unknown the record may yet appear, and its bytes must be here then.
+/// Where the outcome is unknown the record may yet appear, and its bytes must be here then; where the template has the
+/// version already, the bytes are its own.
 fn surely_not_done(failure: &Failure) -> bool {
     match failure {
-        Failure::Rejected { .. } => true,
+        Failure::Rejected { reject, .. } => !matches!(reject, Reject::VersionExists { .. }),
         Failure::Propose(error) => !matches!(error, ProposeError::Unknown),
         _ => false,
     }

@@ -283,6 +283,11 @@ pub(crate) fn respond(problem: Problem) -> Response {
 #[derive(Debug, Clone)]
 pub(crate) struct Told(pub(crate) Box<Problem>);
 
+/// So many VMs.
+pub(crate) fn vms(count: u32) -> String {
+    if count == 1 { "1 VM".to_owned() } else { format!("{count} VMs") }
+}
+
 /// A digest as people read it.
 fn short(version: &Blake3) -> String {
     format!("{}…", version.short())

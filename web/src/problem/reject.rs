@@ -1,6 +1,6 @@
 //! Words for what the cluster refused. Apply knows ids; people get names.
 
-use super::{Names, short};
+use super::{Names, short, vms};
 use waifud_api::problem::{Problem, ProblemCode};
 use waifud_model::{
     reject::{Reject, Resource},
@@ -41,11 +41,10 @@ pub(super) fn words(reject: &Reject, names: &Names) -> Problem {
         ),
         Reject::NodeHasVms { node, count } => {
             let node = names.node(*node);
-            Problem::new(
-                ProblemCode::InUse,
-                format!("{count} VMs are placed on node {node}, and would be lost with it"),
-            )
-            .with_remedy(format!("delete them (waifuctl list --node {node}), or waifuctl node remove {node} --force"))
+            Problem::new(ProblemCode::InUse, format!("node {node} has {}, which would be lost with it", vms(*count)))
+                .with_remedy(format!(
+                    "delete them (waifuctl list --node {node}), or waifuctl node remove {node} --force"
+                ))
         }
         Reject::LastNode => Problem::new(ProblemCode::LastNode, "this is the last node, and it holds the whole state")
             .with_remedy("to give up the cluster, stop waifud and remove its data directory"),
@@ -139,7 +138,7 @@ fn objects(reject: &Reject, names: &Names) -> Problem {
         )
         .with_remedy(format!("nothing is to be done; waifuctl create -t {template}")),
         Reject::TemplateInUse { template, count } => {
-            Problem::new(ProblemCode::InUse, format!("{count} VMs stand on template {template}"))
+            Problem::new(ProblemCode::InUse, format!("template {template} is in use by {}", vms(*count)))
                 .with_remedy("delete them first: waifuctl list -o wide shows the template of each")
         }
         // The first table has the others; a reject that is in neither is told in apply's own words.

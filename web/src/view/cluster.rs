@@ -3,7 +3,7 @@
 use crate::{
     digest::DigestCache,
     ports::{NodeSeen, Observed},
-    problem::Failure,
+    problem::{self, Failure},
     standing::{self, Standing},
 };
 use std::collections::BTreeMap;
@@ -104,7 +104,10 @@ fn silent(node: &Node, seen: Option<&NodeSeen>, vms: u32) -> Advice {
         seen.map_or_else(|| "was never heard".to_owned(), |seen| format!("is silent since {}", Time(seen.since)));
     Advice {
         code: "node_silent".to_owned(),
-        message: format!("node {name} {since}; {vms} VMs are placed on it, and whether they run is not known"),
+        message: match vms {
+            0 => format!("node {name} {since}; it has no VMs"),
+            _ => format!("node {name} {since}; it has {}, and what they do is not known", problem::vms(vms)),
+        },
         remedy: Some(format!("bring it back, or if it is lost for good: waifuctl node remove {name} --force")),
     }
 }

@@ -3,7 +3,12 @@
 use std::collections::BTreeMap;
 use waifud_api::event::{self as wire, EventId};
 use waifud_consensus::state::{ReadError, View};
-use waifud_model::{command::Actor, event::Event, ids::NodeId, name::NodeName};
+use waifud_model::{
+    command::Actor,
+    event::{Change, Event},
+    ids::NodeId,
+    name::NodeName,
+};
 
 /// The nodes' names, for the actors of events.
 #[derive(Debug)]
@@ -32,6 +37,16 @@ pub(crate) fn wire(event: Event, names: &Names) -> wire::Event {
         },
         subject: event.subject.into(),
         kind: event.kind,
-        changes: event.changes.into_iter().map(Into::into).collect(),
+        changes: event.changes.into_iter().map(|change| named(change, names)).collect(),
     }
+}
+
+/// The log keeps a node's id, people want its name.
+fn named(change: Change, names: &Names) -> wire::Change {
+    let Change { field, old, new } = change;
+    if !matches!(field.as_str(), "node" | "origin") {
+        return wire::Change { field, old, new };
+    }
+    let name = |text: String| text.parse().map_or(text, |id| names.node(id));
+    wire::Change { field, old: old.map(name), new: new.map(name) }
 }

@@ -145,7 +145,7 @@ mod tests {
 
     #[test]
     fn the_owner_is_believed_and_its_silence_is_told() {
-        let status = |owner| super::status(&record(), owner);
+        let status = |owner: Option<&NodeSeen>| super::status(&record(), owner);
         let fresh = status(Some(&owner(true, Some((VmState::Running, 2)))));
         assert_eq!((fresh.state, fresh.pending, fresh.silent), (VmState::Running, false, None));
 

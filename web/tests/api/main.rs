@@ -1,0 +1,13 @@
+//! The whole router over a real consensus of one or three nodes; only the ports are fakes.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "the helpers of a test fail as loudly as the test")]
+
+mod access;
+mod cluster;
+mod events;
+mod house;
+mod nodes;
+mod panel;
+mod problems;
+mod templates;
+mod tokens;
+mod vms;

@@ -1,0 +1,79 @@
+//! Nodes: listed, cordoned, taken out.
+
+use crate::house::{Answer, House, delete};
+use expect_test::expect;
+
+#[tokio::test]
+async fn a_node_is_shown_cordoned_and_kept() {
+    let house = House::start(1).await;
+    let node = &house.nodes[0];
+    node.post("/api/v1/vms", r#"{"name":"web-1","template":"tiny"}"#).await;
+    expect![[r#"
+        200
+        [
+          {
+            "address": "192.0.2.1:7443",
+            "alive": true,
+            "arch": "x86_64",
+            "capacity": {
+              "cpus": 16,
+              "disk": 107374182400,
+              "memory": 8589934592
+            },
+            "cordoned": false,
+            "id": "0000000000000001",
+            "joined_at": "2025-10-09T08:53:20.000Z",
+            "kvm": true,
+            "labels": {},
+            "name": "n1",
+            "reserved": {
+              "cpus": 1,
+              "disk": 10737418240,
+              "memory": 536870912
+            },
+            "role": "leader",
+            "since": "2025-10-09T08:52:20.000Z",
+            "subnet": "10.77.0.0/24",
+            "threads": 4,
+            "version": "0.1.0",
+            "vms": 1
+          }
+        ]
+    "#]]
+    .assert_eq(&node.get("/api/v1/nodes").await.shown());
+
+    let cordoned = node.post("/api/v1/nodes/n1/cordon", "").await;
+    assert_eq!((cordoned.status.as_u16(), &cordoned.json()["cordoned"]), (200, &true.into()));
+    let told: String = [
+        node.post("/api/v1/vms", r#"{"template":"tiny"}"#).await,
+        node.call(delete("/api/v1/nodes/n1?force=true")).await,
+        node.call(delete("/api/v1/nodes/n2")).await,
+    ]
+    .iter()
+    .map(Answer::told)
+    .collect();
+    expect![[r#"
+        409 no_node_fits: node n1 cannot take the VM: it is cordoned
+        → waifuctl node uncordon n1, or make room: waifuctl node list shows what is free
+        409 last_node: this is the last node, and it holds the whole state
+        → to give up the cluster, stop waifud and remove its data directory
+        404 no_such_node: no node "n2"; did you mean "n1"?
+        → waifuctl node list
+    "#]]
+    .assert_eq(&told);
+    assert_eq!(node.post("/api/v1/nodes/n1/uncordon", "").await.json()["cordoned"], false);
+}
+
+#[tokio::test]
+async fn a_node_with_vms_leaves_only_by_force() {
+    let house = House::start(2).await;
+    let node = &house.nodes[0];
+    node.post("/api/v1/vms", r#"{"name":"web-1","template":"tiny","node":"n2"}"#).await;
+    expect![[r#"
+        409 in_use: node n2 has 1 VM, which would be lost with it
+        → delete them (waifuctl list --node n2), or waifuctl node remove n2 --force
+    "#]]
+    .assert_eq(&node.call(delete("/api/v1/nodes/n2")).await.told());
+    assert_eq!(node.call(delete("/api/v1/nodes/n2?force=true")).await.status.as_u16(), 204);
+    assert_eq!(node.get("/api/v1/vms").await.json(), serde_json::json!([]));
+}
