@@ -1,7 +1,8 @@
 //! Messages on their way out: a short queue and a task for each member.
 //!
 //! chitchat sends from inside its only loop, which must never wait for a peer. What does not fit is dropped: the next
-//! round says the same and more.
+//! round says the same and more. One message at a time is on its way to a peer: were they all handed to QUIC at once, a
+//! connection slower than the rounds would carry dozens of old ones side by side and finish none in time.
 
 use crate::peers::{PeerError, Peers};
 use bytes::Bytes;
@@ -9,9 +10,8 @@ use std::{collections::BTreeMap, time::Duration};
 use tokio::{sync::mpsc, time::timeout};
 use waifud_model::ids::NodeId;
 
-/// A round sends a peer at most a few messages; more in the queue means that it does not take them, and then only the
-/// newest would be of use.
-const QUEUE: usize = 8;
+/// A round sends a peer at most a few messages; more in the queue means that it does not take them.
+const QUEUE: usize = 4;
 /// A message that could not be sent within this is old news.
 const SEND_TIMEOUT: Duration = Duration::from_secs(2);
 

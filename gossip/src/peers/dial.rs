@@ -8,7 +8,7 @@ use super::{
     admission::{self, Refusal},
     error::PeerError,
     link::Next,
-    protocol::{CloseCode, PeerStream, Protocol, WELCOME},
+    protocol::{CloseCode, PeerStream, Protocol, StreamCode, WELCOME},
     serve, tls,
 };
 use crate::table::Peer;
@@ -45,7 +45,8 @@ pub(super) async fn open(inner: &Arc<Inner>, to: NodeId, protocol: Protocol) -> 
     Err(last)
 }
 
-/// Sends `message` on a unidirectional stream of its own.
+/// Sends `message` on a unidirectional stream of its own and waits until it has arrived: whoever sends the next one after
+/// that never fills a slow connection with old news. Given up half-way, it is broken off and not delivered in part.
 pub(super) async fn send_uni(
     inner: &Arc<Inner>,
     to: NodeId,
@@ -59,8 +60,24 @@ pub(super) async fn send_uni(
     };
     begin(to, &mut send, protocol).await?;
     let lost = |why: String| PeerError::Lost { node: to, why };
-    send.write_chunk(message).await.map_err(|e| lost(e.to_string()))?;
-    send.finish().map_err(|e| lost(e.to_string()))
+    let mut whole = BreakOff(send);
+    whole.0.write_chunk(message).await.map_err(|e| lost(e.to_string()))?;
+    whole.0.finish().map_err(|e| lost(e.to_string()))?;
+    match whole.0.stopped().await {
+        Ok(None) => Ok(()),
+        Ok(Some(code)) => Err(PeerError::Reset { node: to, code: code.into_inner() }),
+        Err(error) => Err(lost(error.to_string())),
+    }
+}
+
+/// A stream that is reset when it is dropped before all of it has arrived; quinn would finish it where it stands.
+struct BreakOff(quinn::SendStream);
+
+impl Drop for BreakOff {
+    fn drop(&mut self) {
+        // Fails when there is nothing left to reset.
+        let _ = self.0.reset(StreamCode::GivenUp.code());
+    }
 }
 
 async fn begin(to: NodeId, send: &mut quinn::SendStream, protocol: Protocol) -> Result<(), PeerError> {

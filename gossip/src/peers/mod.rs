@@ -187,7 +187,7 @@ impl Peers {
         let _ = tokio::time::timeout(FAREWELL, self.inner.endpoint.wait_idle()).await;
     }
 
-    /// Sends one gossip message on a stream of its own.
+    /// Sends one gossip message on a stream of its own, and waits until it has arrived.
     pub(crate) async fn send_gossip(&self, to: NodeId, message: Bytes) -> Result<(), PeerError> {
         dial::send_uni(&self.inner, to, Protocol::Gossip, message).await
     }

@@ -13,8 +13,9 @@ pub(crate) const JOIN_ALPN: &[u8] = b"waifud-join/1";
 /// would take a finished handshake for success: in TLS 1.3 a client's certificate is judged after that.
 pub(crate) const WELCOME: u8 = 1;
 
-/// The largest gossip message: chitchat builds them to fit a UDP datagram.
-pub(crate) const GOSSIP_MESSAGE_MAX: usize = 65_507;
+/// The largest gossip message. chitchat fills them up to 65,507 bytes, the most a UDP datagram holds, but does not count
+/// its own head (four bytes), and our frame adds some: 1 KiB of room for both.
+pub(crate) const GOSSIP_MESSAGE_MAX: usize = 65_507 + 1_024;
 
 /// What a stream is for; the number is its first byte. Numbers are never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -124,6 +125,8 @@ pub(crate) enum StreamCode {
     Unserved = 1,
     /// The stream did not say what it is for.
     Silent = 2,
+    /// Whoever sent it has no use for it any more.
+    GivenUp = 3,
 }
 
 impl StreamCode {

@@ -59,8 +59,11 @@ async fn message(inner: Arc<Inner>, node: NodeId, mut recv: quinn::RecvStream) {
         let _ = recv.stop(StreamCode::Unserved.code());
         return;
     };
-    if let Ok(Ok(message)) = timeout(FIRST_WORDS, recv.read_to_end(GOSSIP_MESSAGE_MAX)).await {
+    match timeout(FIRST_WORDS, recv.read_to_end(GOSSIP_MESSAGE_MAX)).await {
         // Gossip is lossy by design: when it cannot keep up, the next message says the same and more.
-        let _ = inbox.try_send((node, Bytes::from(message)));
+        Ok(Ok(message)) => drop(inbox.try_send((node, Bytes::from(message)))),
+        // This one would come again and again.
+        Ok(Err(quinn::ReadToEndError::TooLong)) => tracing::warn!(%node, "a gossip message is too long"),
+        Ok(Err(quinn::ReadToEndError::Read(_))) | Err(_) => {}
     }
 }
