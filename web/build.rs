@@ -8,10 +8,14 @@ use std::{env, error::Error, fs, path::PathBuf};
 const STUB: &str = include_str!("src/panel/stub.html");
 
 fn main() -> Result<(), Box<dyn Error>> {
-    println!("cargo::rerun-if-changed=panel/dist");
     println!("cargo::rerun-if-changed=src/panel/stub.html");
     println!("cargo::rerun-if-env-changed=WAIFUD_REQUIRE_PANEL");
     let built = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?).join("panel/dist");
+    // Cargo watches it for the panel to appear. A path that is not there would have everything built again each time;
+    // where it cannot be made, the sources are read-only and no panel will appear.
+    if fs::create_dir_all(&built).is_ok() {
+        println!("cargo::rerun-if-changed=panel/dist");
+    }
     let dir = if built.join("index.html").is_file() {
         built
     } else if env::var_os("WAIFUD_REQUIRE_PANEL").is_some() {
