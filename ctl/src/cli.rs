@@ -33,7 +33,7 @@ pub(crate) struct Cli {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Global options")]
 pub(crate) struct Global {
-    /// Where the API is: unix:/path or https://host[:port]; of several, the first that answers [default: the local socket]
+    /// Where the API is: unix:/path or https://host:port; of several, the first that answers
     #[arg(short = 'H', long, value_name = "URL[,URL…]", env = "WAIFU_HOST", hide_env = true, global = true)]
     pub(crate) host: Option<String>,
     /// A file with an API token, for https endpoints
@@ -128,4 +128,73 @@ pub(crate) enum Command {
         /// A command or a topic
         topic: Vec<String>,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SUM: &str = "0000000000000000000000000000000000000000000000000000000000000000";
+
+    #[test]
+    fn what_people_and_scripts_type_is_taken() {
+        let add_url = format!("template add debian-12 --url https://x/y.qcow2 --sha256 {SUM}");
+        for line in [
+            "ls",
+            "list --node n1 --label env=prod --status running",
+            "launch -n web-1 -t debian-12@9f3c21 -m 512M -c 1 -d 10G -N n1 --ssh-key k --label a=b --count 2 --dry-run",
+            "show web-1 -o yaml",
+            "ip web-1 --wait --timeout 90s",
+            "delete web-1 web-2 -y --no-wait",
+            "start web-1",
+            "stop web-1 -q",
+            "wait web-1 --for ip",
+            "template list",
+            "template show tiny",
+            "template add tiny --file tiny.qcow2",
+            &add_url,
+            "template delete tiny@9f3c21",
+            "node list -o wide",
+            "node show n1",
+            "node cordon n1",
+            "node uncordon n1",
+            "node remove n1 --force",
+            "cluster status --consistency linearizable",
+            "cluster token create --uses 3 --valid 1d",
+            "cluster token list",
+            "cluster token revoke 0000000000000001",
+            "token create --role viewer --for laptop --valid 7d",
+            "token list",
+            "token revoke 0000000000000001",
+            "events --follow --since 1h",
+            "panel --no-open",
+            "completions bash",
+            "manpage /tmp/man",
+            "version",
+            "help exit-codes",
+            "-H unix:/a,https://n1:7443 --token-file f --ca-file c ls",
+        ] {
+            let words = std::iter::once("waifuctl").chain(line.split(' '));
+            assert!(Cli::try_parse_from(words).is_ok(), "{line}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_refused() {
+        for line in [
+            "template add tiny",
+            "template add tiny --url https://x/y.qcow2",
+            "template add tiny --url https://x/y --file z --sha256 0",
+            "delete",
+            "wait web-1",
+            "wait web-1 --for ever",
+            "token create",
+            "node remove",
+            "ls --status walking",
+            "ls -o xml",
+        ] {
+            let words = std::iter::once("waifuctl").chain(line.split(' '));
+            assert!(Cli::try_parse_from(words).is_err(), "{line}");
+        }
+    }
 }

@@ -61,11 +61,15 @@ impl Failure {
 
     pub(crate) fn exit(&self) -> Exit {
         match self {
+            // A mistyped path is a mistyped argument; other troubles with files are not.
+            Self::File { source, .. } | Self::Client(ClientError::File { source, .. })
+                if source.kind() == io::ErrorKind::NotFound =>
+            {
+                Exit::Usage
+            }
             Self::Client(error) => error.exit(),
             Self::Setup(SetupError::Http(_)) => Exit::Failed,
             Self::Setup(_) | Self::Usage(_) => Exit::Usage,
-            // A mistyped path is a mistyped argument; other troubles with files are not.
-            Self::File { source, .. } if source.kind() == io::ErrorKind::NotFound => Exit::Usage,
             Self::File { .. } | Self::Io { .. } => Exit::Failed,
             Self::Ended { exit, .. } | Self::Told(exit) => *exit,
             Self::Closed => Exit::Done,

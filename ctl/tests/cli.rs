@@ -217,6 +217,25 @@ async fn several_that_are_made_in_part_end_in_eight() {
 }
 
 #[tokio::test]
+async fn a_template_is_sent_from_a_file() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "image").unwrap();
+    let fake = Fake::serve(|line, body| {
+        assert_eq!((line, body), ("POST /api/v1/templates/tiny/versions", &b"image"[..]));
+        ok(json!({
+            "template": "tiny", "version": "9".repeat(64), "sha256": "1".repeat(64), "size": 5, "virtual_size": 512,
+            "format": "raw", "url": null, "nodes": ["n1"], "vms": 0, "added_at": "2026-03-01T12:00:00Z"
+        }))
+    });
+    let path = file.path().to_str().unwrap();
+    let ended = fake.run(&["template", "add", "tiny", "--file", path, "-o", "name"]).await;
+    assert_eq!((ended.code, ended.out), (0, format!("tiny@{}\n", "9".repeat(64))), "{}", ended.err);
+    assert!(ended.err.starts_with("template tiny: version 999999999999, 5 B"), "{}", ended.err);
+    let absent = fake.run(&["template", "add", "tiny", "--file", "/nonexistent/image"]).await;
+    assert_eq!(absent.code, 2, "{}", absent.err);
+}
+
+#[tokio::test]
 async fn events_are_followed_a_line_each() {
     let event = |index: u64| {
         json!({

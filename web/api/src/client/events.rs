@@ -23,7 +23,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LAST_PAUSE: Duration = Duration::from_secs(5);
 
 /// Events as they happen. See [`Client::event_stream`].
-pub struct EventStream {
+struct EventStream {
     client: Client,
     /// Where to begin if no event has come yet.
     since: Option<Since>,

@@ -28,7 +28,6 @@ pub use answer::{Answer, Freshness};
 pub use calls::IdempotencyKey;
 pub use endpoint::{Endpoint, EndpointError};
 pub use error::{ClientError, Refusal, SetupError};
-pub use events::EventStream;
 pub use relay::{RelayBody, RelayRequest};
 pub use reqwest;
 
