@@ -17,3 +17,15 @@ pub struct Liveness {
     /// How far this node's wall clock is from the median of all clocks, in milliseconds; zero while nobody can tell.
     pub clock_offset_ms: i64,
 }
+
+/// A leader whose clock is further off than this does not stamp commands: log time never goes back, so one wrong stamp from
+/// the future would stay with the cluster for as long.
+const CLOCK_TOLERANCE_MS: u64 = 5 * 60 * 1000;
+
+impl Liveness {
+    /// Whether this node's clock is too far off to stamp commands with.
+    #[must_use]
+    pub const fn clock_is_wrong(&self) -> bool {
+        self.clock_offset_ms.unsigned_abs() > CLOCK_TOLERANCE_MS
+    }
+}

@@ -40,7 +40,7 @@ impl Handle {
             if late {
                 return Err(LinearizeError::NoLeaderYet);
             }
-            self.pause(PAUSE, leader).await;
+            self.pause(PAUSE).await;
         };
         if self.wait_applied(index, deadline.saturating_duration_since(Instant::now())).await {
             Ok(index)

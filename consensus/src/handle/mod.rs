@@ -62,7 +62,7 @@ struct Inner {
     status: watch::Receiver<Status>,
     halted: Halted,
     requests: Requests,
-    /// The tasks that follow Raft; they hold no handle, so that the last one dropped stops everything.
+    /// What works on Raft by itself. It holds no handle, so that the last one dropped stops everything.
     tasks: Vec<AbortHandle>,
     lock: Mutex<Option<DirLock>>,
 }

@@ -33,8 +33,9 @@ use waifud_model::{
 /// so these only keep a node from spinning.
 const PAUSES: [Duration; 3] = [Duration::from_millis(10), Duration::from_millis(20), Duration::from_millis(40)];
 
-/// A leader whose clock is further off than this from the median of all does not stamp commands.
-const SKEW_MS: u64 = 5 * 60 * 1000;
+/// So many times in a row a node that says who leads is believed at once. Two that name each other must not be asked in turn
+/// without a pause.
+const HOPS: u32 = 2;
 
 /// What came of an accepted proposal.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,6 +72,7 @@ impl Handle {
         let deadline = Instant::now() + self.inner.config.timing.answer_within;
         let mut pauses = PAUSES.into_iter().chain(std::iter::repeat(PAUSES[PAUSES.len() - 1]));
         let mut hint = None;
+        let mut hops = 0;
         let mut lost = false;
         loop {
             if let Some(why) = self.halted() {
@@ -101,8 +103,11 @@ impl Handle {
                 return Err(no);
             }
             self.inner.requests.retries.fetch_add(1, Ordering::Relaxed);
-            if hint.is_none() {
-                self.pause(pause, leader).await;
+            if hint.is_some() && hops < HOPS {
+                hops += 1;
+            } else {
+                hops = 0;
+                self.pause(pause).await;
             }
         }
     }
@@ -154,9 +159,11 @@ impl Handle {
         if let Some(why) = self.halted() {
             return ProposalAnswer::Halted { why };
         }
-        let offset_ms = self.inner.liveness.borrow().clock_offset_ms;
-        if offset_ms.unsigned_abs() > SKEW_MS {
-            return ProposalAnswer::ClockSkew { offset_ms };
+        {
+            let liveness = self.inner.liveness.borrow();
+            if liveness.clock_is_wrong() {
+                return ProposalAnswer::ClockSkew { offset_ms: liveness.clock_offset_ms };
+            }
         }
         let Proposal { request, actor, command } = proposal;
         let logged = match Logged::encode(&Envelope { request, actor, at: (self.inner.config.clock)(), command }) {
@@ -187,12 +194,13 @@ impl Handle {
         }
     }
 
-    /// Waits a little, or until this node knows of another leader than that one.
-    pub(super) async fn pause(&self, pause: Duration, leader: Option<NodeId>) {
+    /// Waits a little, or until this node hears of another leader than it knows of now.
+    pub(super) async fn pause(&self, pause: Duration) {
         let mut status = self.inner.status.clone();
+        let known = status.borrow().leader;
         tokio::select! {
             biased;
-            _ = status.wait_for(|status| status.leader.is_some() && status.leader != leader) => {}
+            Ok(_) = status.wait_for(|status| status.leader.is_some() && status.leader != known) => {}
             () = sleep(pause) => {}
         }
     }

@@ -58,11 +58,9 @@ impl Handle {
         let (status, follow) = status::follow(config.node, &raft, &halted);
         let voters = voters::run(config.node, config.voters, raft.clone(), state.clone(), liveness.clone());
         let doubt = doubt::watch(config.node, config.timing.election_max, raft.clone());
-        let tasks = vec![
-            tokio::spawn(follow).abort_handle(),
-            tokio::spawn(voters).abort_handle(),
-            tokio::spawn(doubt).abort_handle(),
-        ];
+        // This one ends by itself when Raft does, and tells so.
+        tokio::spawn(follow);
+        let tasks = vec![tokio::spawn(voters).abort_handle(), tokio::spawn(doubt).abort_handle()];
         let inner = Inner {
             config,
             raft,

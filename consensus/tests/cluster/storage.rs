@@ -1,12 +1,12 @@
 //! What is on disk: snapshots, restarts, and files that do not fit together.
 
 use crate::{
-    commands::{id, write},
+    commands::write,
     harness::{Cluster, PATIENCE},
 };
 use std::{fs, sync::Arc};
 use tokio::sync::watch;
-use waifud_consensus::{Handle, Liveness, RpcKind, StartError, Storage, Transport, TransportError};
+use waifud_consensus::{Handle, Liveness, Role, RpcKind, StartError, Storage, Transport, TransportError};
 
 async fn writes(cluster: &Cluster, range: std::ops::Range<u64>) {
     let at = cluster.leader().await;
@@ -178,5 +178,7 @@ async fn a_stopped_node_says_so() {
     let error = handle.propose(write(1)).await.unwrap_err();
     assert!(matches!(error, waifud_consensus::ProposeError::Halted(_)), "{error:?}");
     assert!(handle.linearize(PATIENCE).await.is_err());
-    assert_eq!(handle.status().borrow().node, id(1));
+    let mut status = handle.status();
+    let last = tokio::time::timeout(PATIENCE, status.wait_for(|status| status.role == Role::Halted)).await.unwrap();
+    assert_eq!(last.unwrap().halted.as_deref(), Some("it was shut down"));
 }
