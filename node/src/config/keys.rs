@@ -80,9 +80,9 @@ fn duration(values: &[String]) -> Result<Duration, String> {
 }
 
 fn labels(values: &[String]) -> Result<Labels, String> {
-    let pairs: Vec<Label> = many(values, "key=value")?;
-    Labels::try_from(pairs.into_iter().map(|l| (l.key, l.value)).collect::<std::collections::BTreeMap<_, _>>())
-        .map_err(|error| error.to_string())
+    let pair = |value: &String| value.parse().map(|Label { key, value }| (key, value));
+    let pairs: Result<std::collections::BTreeMap<_, _>, _> = values.iter().map(pair).collect();
+    pairs.and_then(Labels::try_from).map_err(|error| error.to_string())
 }
 
 /// Linux keeps interface names in 16 bytes, the last of them zero.
@@ -121,7 +121,7 @@ pub const KEYS: &[Key] = &[
         help: "where this node listens for peers, UDP (default 0.0.0.0:7443)",
         set: |c, v| one(v, ADDRESS).map(|x| c.node.listen = x) },
     Key { section: "node", name: "cpus", form: "N", list: false,
-        help: "never promise more virtual CPUs than this (default: four for each hardware thread)",
+        help: "how many virtual CPUs may be promised in all (default: four for each hardware thread)",
         set: |c, v| one(v, "a number of CPUs").map(|x| c.node.cpus = Some(x)) },
     Key { section: "node", name: "memory", form: "SIZE", list: false,
         help: "never promise more memory than this (default: all but 1 GiB)",

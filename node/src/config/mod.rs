@@ -62,7 +62,7 @@ pub struct NodeConfig {
     pub advertise: Option<SocketAddr>,
     /// Where it listens for peers (UDP).
     pub listen: SocketAddr,
-    /// Never promise more virtual CPUs than this.
+    /// How many virtual CPUs may be promised in all.
     pub cpus: Option<u32>,
     /// Never promise more memory than this.
     pub memory: Option<ByteSize>,

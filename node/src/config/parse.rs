@@ -74,7 +74,8 @@ impl File<'_> {
     }
 
     fn apply(&self, table: &DeTable<'_>, config: &mut Config, errors: &mut Vec<ConfigError>) {
-        let mut wrong = |offset, message| errors.push(ConfigError { place: self.place(offset), message });
+        let mut found = Vec::new();
+        let mut wrong = |offset, message| found.push((offset, message));
         for (section, content) in table {
             let at = section.span().start;
             let name = section.get_ref().as_ref();
@@ -87,17 +88,20 @@ impl File<'_> {
             for (key, value) in content {
                 let at = key.span().start;
                 let key = key.get_ref().as_ref();
-                let Some(found) = KEYS.iter().find(|k| k.section == name && k.name == key) else {
+                let Some(known) = KEYS.iter().find(|k| k.section == name && k.name == key) else {
                     let names = KEYS.iter().filter(|k| k.section == name).map(|k| k.name);
                     wrong(at, unknown(&format!("[{name}] has no key {key:?}"), key, names));
                     continue;
                 };
-                let set = values(found, value.get_ref()).and_then(|values| (found.set)(config, &values));
+                let set = values(known, value.get_ref()).and_then(|values| (known.set)(config, &values));
                 if let Err(message) = set {
-                    wrong(value.span().start, format!("{}: {message}", found.path()));
+                    wrong(value.span().start, format!("{}: {message}", known.path()));
                 }
             }
         }
+        // Tables come in the order of their names; people read from top to bottom.
+        found.sort();
+        errors.extend(found.into_iter().map(|(offset, message)| ConfigError { place: self.place(offset), message }));
     }
 }
 

@@ -47,19 +47,50 @@ no_masquerade = "192.168.0.0/16"
         text,
         &[("WAIFUD_NODE_DISK", "big"), ("WAIFUD_OTHER", "left alone")],
         &[("listen", "nowhere")],
-        &expect![[r#""#]],
+        &expect![[r#"
+            waifud.toml:3: [node] has no key "memroy"; did you mean "memory"?
+            waifud.toml:4: [node] memory: "lots" is not a size; write a number with K, M, G or T, for example 512M or 10G
+            waifud.toml:5: [node] cpus: "-1" is not a number of CPUs
+            waifud.toml:6: [node] data_dir: "relative/path" is not an absolute path
+            waifud.toml:7: [node] labels: "bad key" is not a label key: letters, digits, '.', '_', '-' and '/', at most 63, beginning with a letter or digit
+            waifud.toml:10: [api] listen: "7443" is not an address with a port, for example 0.0.0.0:7443
+            waifud.toml:13: [hypervisor] shutdown_grace: "soon" is not a time, for example 500ms, 30s or 10min
+            waifud.toml:15: there is no section [nodes]; did you mean "node"?
+            waifud.toml:19: [network] cidr: "10.77.0.0" is not a network, for example 10.77.0.0/16
+            waifud.toml:20: [network] mtu: 12 is outside 576 to 9216
+            waifud.toml:21: [network] no_masquerade: expected an array, for example ["CIDR"]
+            WAIFUD_NODE_DISK: "big" is not a size; write a number with K, M, G or T, for example 512M or 10G
+            --listen: "nowhere" is not an address with a port, for example 0.0.0.0:7443
+        "#]],
     );
 }
 
 #[test]
 fn a_broken_file_is_said_with_its_line() {
-    check("[node]\nname = \"n1\n", &[], &[], &expect![[r#""#]]);
+    check(
+        "[node]\nname = \"n1\n",
+        &[],
+        &[],
+        &expect![[r#"
+        waifud.toml:2: invalid basic string, expected `"`
+    "#]],
+    );
 }
 
 #[test]
 fn contradictions_are_found() {
     let text = "[api]\ntls_cert = \"/a\"\n[cluster]\nheartbeat = \"1s\"\n[network]\ncidr = \"8.8.0.0/16\"\n[node]\nadvertise = \"0.0.0.0:7443\"\n";
-    check(text, &[], &[], &expect![[r#""#]]);
+    check(
+        text,
+        &[],
+        &[],
+        &expect![[r#"
+        configuration: [api] tls_cert and tls_key must be given together
+        configuration: [cluster] election_max must be at least twice the heartbeat, or every lost packet makes an election
+        configuration: [network] cidr: 8.8.0.0/16 is not for private use; take a network within 10.0.0.0/8, 172.16.0.0/12 or 192.168.0.0/16
+        configuration: [node] advertise must be an address and port that peers can reach, not 0.0.0.0 or port 0
+    "#]],
+    );
 }
 
 #[test]
