@@ -51,7 +51,9 @@ pub(crate) async fn observed(State(app): State<App>, request: Request, next: Nex
     }
     .instrument(span)
     .await;
-    app.metrics.count(&method, &route, response.status(), began.elapsed());
+    let (status, took) = (response.status(), began.elapsed());
+    tracing::debug!(%id, %method, route, status = status.as_u16(), ?took, "answered");
+    app.metrics.count(&method, &route, status, took);
     named(response, &id)
 }
 

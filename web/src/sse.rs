@@ -14,7 +14,7 @@
 
 use crate::{
     app::App,
-    ports::Observed,
+    ports::{Clock, Observed},
     view::{self, EventNames},
 };
 use axum::response::sse::Event as Frame;
@@ -30,8 +30,10 @@ use waifud_consensus::{
     state::{self, View},
 };
 use waifud_model::{
+    command::Actor,
     event::Event,
     ids::{NodeId, VmId},
+    time::Timestamp,
 };
 
 /// Events read at once: a few hundred kilobytes at the most.
@@ -40,11 +42,13 @@ const BATCH: u32 = 256;
 /// If more VMs than this differ between two pictures, the reader had better read the list again.
 const SEEN_MAX: usize = 200;
 
-/// All events after `after`, for as long as the reader stays.
-pub(crate) fn feed(app: &App, after: EventId) -> impl Stream<Item = Result<Frame, FeedError>> + use<> {
+/// All events after `after`, for as long as the reader stays and may look.
+pub(crate) fn feed(app: &App, reader: Actor, after: EventId) -> impl Stream<Item = Result<Frame, FeedError>> + use<> {
     let observed = app.observer.observed();
     let shown = observed.borrow().clone();
     let feed = Feed {
+        reader,
+        clock: app.clock.clone(),
         consensus: app.consensus.clone(),
         applied: app.consensus.applied(),
         observed,
@@ -67,6 +71,8 @@ pub(crate) enum FeedError {
 }
 
 struct Feed {
+    reader: Actor,
+    clock: Arc<dyn Clock>,
     consensus: Handle,
     applied: watch::Receiver<Applied>,
     observed: watch::Receiver<Arc<Observed>>,
@@ -86,7 +92,9 @@ impl Feed {
             // Marked as seen before looking, so that nothing that comes meanwhile is slept through.
             self.applied.mark_unchanged();
             self.observed.mark_unchanged();
-            self.take_events().await?;
+            if !self.take_events().await? {
+                return Ok(None);
+            }
             if self.ready.is_empty() {
                 self.take_observations().await?;
             }
@@ -104,16 +112,22 @@ impl Feed {
         }
     }
 
-    async fn take_events(&mut self) -> Result<(), FeedError> {
-        let after = self.cursor;
-        let (events, names) =
-            self.consensus.read(move |view| Ok((events_after(view, after, BATCH)?, EventNames::read(view)?))).await?;
+    /// False: the reader may not look any more.
+    async fn take_events(&mut self) -> Result<bool, FeedError> {
+        let (reader, now, after) = (self.reader.clone(), self.clock.now(), self.cursor);
+        let read = move |view: &View<'_>| {
+            if !may_look(view, &reader, now)? {
+                return Ok(None);
+            }
+            Ok(Some((events_after(view, after, BATCH)?, EventNames::read(view)?)))
+        };
+        let Some((events, names)) = self.consensus.read(read).await? else { return Ok(false) };
         for event in events {
             let event = view::event(event, &names);
             self.cursor = event.id;
             self.ready.push_back(Frame::default().id(event.id.to_string()).event(STREAM_EVENT).json_data(event)?);
         }
-        Ok(())
+        Ok(true)
     }
 
     async fn take_observations(&mut self) -> Result<(), FeedError> {
@@ -127,6 +141,16 @@ impl Feed {
             self.ready.push_back(Frame::default().event(STREAM_OBSERVED).json_data(seen)?);
         }
         Ok(())
+    }
+}
+
+/// A stream outlives the moment at which its reader was let in. Revoking a token is an event, so it ends the stream at once.
+fn may_look(view: &View<'_>, reader: &Actor, now: Timestamp) -> Result<bool, state::ReadError> {
+    match reader {
+        Actor::Token(id) => {
+            Ok(view.api_token(*id)?.is_some_and(|token| token.expires_at.is_none_or(|until| now < until)))
+        }
+        Actor::Local { .. } | Actor::Node(_) => Ok(true),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::{
     app::App,
-    caller::Viewer,
+    caller::{Caller, Viewer},
     extract::Query,
     problem::Failure,
     sse::{self, events_after},
@@ -34,13 +34,13 @@ const KEEP_ALIVE: Duration = Duration::from_secs(10);
     responses((status = 200, content((Vec<Event> = "application/json"), (String = "text/event-stream"))),
         (status = "4XX", body = Problem, content_type = "application/problem+json")))]
 pub(super) async fn events(
-    _: Viewer,
+    Viewer(caller): Viewer,
     State(app): State<App>,
     Query(query): Query<EventsQuery>,
     headers: HeaderMap,
 ) -> Result<Response, Failure> {
     let live = headers.get(header::ACCEPT).and_then(|v| v.to_str().ok()).is_some_and(|v| v.contains(EVENT_STREAM));
-    if live { stream(&app, query, &headers).await } else { list(&app, query).await }
+    if live { stream(&app, caller, query, &headers).await } else { list(&app, query).await }
 }
 
 async fn list(app: &App, query: EventsQuery) -> Result<Response, Failure> {
@@ -64,7 +64,7 @@ async fn list(app: &App, query: EventsQuery) -> Result<Response, Failure> {
     Ok(Json(shown).into_response())
 }
 
-async fn stream(app: &App, query: EventsQuery, headers: &HeaderMap) -> Result<Response, Failure> {
+async fn stream(app: &App, caller: Caller, query: EventsQuery, headers: &HeaderMap) -> Result<Response, Failure> {
     let newest = app.consensus.applied().borrow().index;
     // A browser that connects again sends both; where it was is what it wants.
     let after = match (last_event_id(headers)?, query.since) {
@@ -73,7 +73,7 @@ async fn stream(app: &App, query: EventsQuery, headers: &HeaderMap) -> Result<Re
         (None, None) => EventId { index: newest, seq: u32::MAX },
     };
     let keep_alive = KeepAlive::new().interval(KEEP_ALIVE).text("keep-alive");
-    let mut response = Sse::new(sse::feed(app, after)).keep_alive(keep_alive).into_response();
+    let mut response = Sse::new(sse::feed(app, caller.actor, after)).keep_alive(keep_alive).into_response();
     // Proxies must pass the events on one by one.
     response.headers_mut().insert("x-accel-buffering", HeaderValue::from_static("no"));
     Ok(response)

@@ -49,7 +49,7 @@ use waifud_web::{
 pub(crate) const NOW: Timestamp = Timestamp(1_760_000_000_000);
 
 /// How long anything may take before a test gives up.
-const DEADLINE: Duration = Duration::from_secs(20);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 
 pub(crate) fn node_id(n: u64) -> NodeId {
     NodeId::from_random(n)

@@ -1,9 +1,10 @@
 //! Tokens: shown once, used, revoked.
 
-use crate::house::{House, delete, get, json};
+use crate::house::{DEADLINE, House, delete, get, json};
 use axum::{Router, middleware::from_fn_with_state};
 use expect_test::expect;
 use http::{Method, StatusCode};
+use http_body_util::BodyExt;
 use tower::ServiceExt;
 use waifud_web::bearer;
 
@@ -62,7 +63,14 @@ async fn a_bearer_is_known_until_the_token_is_revoked() {
     let forged = format!("{}{}", &token[..token.len() - 2], if token.ends_with("00") { "11" } else { "00" });
     assert_eq!(ask(forged, "/api/v1/vms").await, StatusCode::UNAUTHORIZED);
 
+    let mut live = get("/api/v1/events");
+    live.headers_mut().insert("accept", "text/event-stream".parse().unwrap());
+    live.headers_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
+    let stream = https.clone().oneshot(live).await.unwrap();
+
     let path = format!("/api/v1/tokens/{}", created.json()["info"]["id"].as_str().unwrap());
     assert_eq!(node.call(delete(&path)).await.status, StatusCode::NO_CONTENT);
+    let rest = tokio::time::timeout(DEADLINE, stream.into_body().collect()).await.expect("the stream ends");
+    assert!(rest.unwrap().to_bytes().is_empty());
     assert_eq!(ask(token, "/api/v1/vms").await, StatusCode::UNAUTHORIZED);
 }
