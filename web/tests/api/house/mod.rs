@@ -1,0 +1,247 @@
+//! Nodes in one process: real consensus in temporary directories, an in-memory wire that can be cut, fake ports.
+
+mod answer;
+mod fakes;
+mod wire;
+
+pub(crate) use answer::{Answer, delete, get, json, read_stream};
+
+use axum::{Router, body::Body};
+use fakes::{Counter, FakeImages, FakeJoinTokens, FakeObserver, FakeTasks, Still};
+use http::{Method, Request};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
+use tempfile::TempDir;
+use tokio::sync::watch;
+use tower::ServiceExt;
+use waifud_consensus::{Config, Handle, Liveness, Proposal};
+use waifud_model::{
+    command::{Actor, AddNode, Command, InitCluster, NewNode, Origin, RequestKey},
+    digest::{Blake3, Fingerprint},
+    ids::{ClusterId, NodeId, TokenId, VmId},
+    name::NodeName,
+    network,
+    node::{Arch, Capacity},
+    observed::VmObservation,
+    size::ByteSize,
+    time::Timestamp,
+    token::{JoinToken, Role},
+};
+use waifud_web::{
+    App, Caller, DigestCache, Metrics,
+    ports::{NodeSeen, Observed},
+};
+use wire::{End, Wire};
+
+/// The moment at which every test plays.
+pub(crate) const NOW: Timestamp = Timestamp(1_760_000_000_000);
+
+/// How long anything may take before a test gives up.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
+
+pub(crate) fn node_id(n: u64) -> NodeId {
+    NodeId::from_random(n)
+}
+
+/// Nodes and the wire between them.
+pub(crate) struct House {
+    pub(crate) nodes: Vec<Arc<Node>>,
+    wire: Arc<Wire>,
+    _dirs: Vec<TempDir>,
+}
+
+/// One node: its router, its consensus, and the levers of its fakes.
+pub(crate) struct Node {
+    pub(crate) router: Router,
+    pub(crate) app: App,
+    pub(crate) consensus: Handle,
+    pub(crate) observed: watch::Sender<Arc<Observed>>,
+    pub(crate) images: Arc<FakeImages>,
+    pub(crate) tasks: Arc<FakeTasks>,
+    liveness: watch::Sender<Liveness>,
+}
+
+impl House {
+    /// A cluster of `count` nodes that vote as the design says, with a template `tiny`.
+    pub(crate) async fn start(count: u64) -> Self {
+        let house = Self::bare(count).await;
+        let first = &house.nodes[0];
+        first.consensus.bootstrap().await.unwrap();
+        let cidr = network::DEFAULT_CIDR;
+        let init = InitCluster {
+            cluster: ClusterId::from_random([1; 16]),
+            ca_cert: vec![1],
+            ca_key: vec![2],
+            cidr,
+            subnet_prefix: network::DEFAULT_SUBNET_PREFIX,
+            node: new_node(1),
+        };
+        first.propose("init", Command::InitCluster(Box::new(init))).await;
+        let token = TokenId::from_random(1);
+        let uses_left = u32::try_from(count).unwrap();
+        let join = JoinToken { id: token, key: [0; 32], expires_at: Timestamp(NOW.0 * 2), uses_left, created_at: NOW };
+        if count > 1 {
+            first.propose("join", Command::CreateJoinToken(join)).await;
+        }
+        for n in 2..=count {
+            let add = AddNode { node: new_node(n), token };
+            first.propose(&format!("add {n}"), Command::AddNode(Box::new(add))).await;
+        }
+        let voters = if count < 3 { 1 } else { 3 };
+        for node in &house.nodes {
+            let mut status = node.consensus.status();
+            let ready = status.wait_for(|s| s.voters.len() == voters && s.leader.is_some());
+            tokio::time::timeout(DEADLINE, ready).await.expect("the voters are there in time").unwrap();
+        }
+        first.upload("tiny", b"tiny image").await;
+        let applied = first.consensus.applied().borrow().index;
+        for node in &house.nodes {
+            assert!(node.consensus.wait_applied(applied, DEADLINE).await);
+        }
+        house
+    }
+
+    /// Nodes that are in no cluster yet.
+    pub(crate) async fn bare(count: u64) -> Self {
+        let wire = Arc::new(Wire::default());
+        let (mut nodes, mut dirs) = (Vec::new(), Vec::new());
+        for n in 1..=count {
+            let dir = tempfile::tempdir().unwrap();
+            nodes.push(Arc::new(Node::start(n, count, &wire, dir.path().to_owned()).await));
+            dirs.push(dir);
+        }
+        let routes = nodes.iter().zip(1..).map(|(node, n)| (node_id(n), Arc::clone(node)));
+        wire.connect(routes.collect());
+        Self { nodes, wire, _dirs: dirs }
+    }
+
+    /// Cuts all nodes off from each other, and lets each see it.
+    pub(crate) fn cut(&self) {
+        self.wire.cut();
+        for (node, n) in self.nodes.iter().zip(1..) {
+            let others = (1..=self.nodes.len() as u64).filter(|other| *other != n);
+            node.liveness.send_modify(|liveness| liveness.alive = BTreeSet::from([node_id(n)]));
+            node.see(|observed| {
+                for other in others {
+                    let seen = observed.nodes.get_mut(&node_id(other)).unwrap();
+                    (seen.alive, seen.since) = (false, Timestamp(NOW.0 - 5_000));
+                }
+            });
+        }
+    }
+}
+
+fn new_node(n: u64) -> NewNode {
+    NewNode {
+        id: node_id(n),
+        name: NodeName::new(format!("n{n}")).unwrap(),
+        advertise: SocketAddr::from(([192, 0, 2, u8::try_from(n).unwrap()], 7443)),
+        fingerprint: Fingerprint([u8::try_from(n).unwrap(); 32]),
+        capacity: Capacity {
+            cpus: 16,
+            threads: 4,
+            memory: ByteSize::gib(8),
+            disk: ByteSize::gib(100),
+            arch: Arch::X86_64,
+            kvm: true,
+        },
+    }
+}
+
+impl Node {
+    async fn start(n: u64, count: u64, wire: &Arc<Wire>, dir: PathBuf) -> Self {
+        let id = node_id(n);
+        let all: BTreeSet<NodeId> = (1..=count).map(node_id).collect();
+        let liveness = watch::Sender::new(Liveness { alive: all.clone(), ..Liveness::default() });
+        let config = Config::new(dir, id, Arc::new(|| NOW));
+        let transport = Arc::new(End::new(id, wire.clone()));
+        let consensus = Handle::start(config, transport.clone(), liveness.subscribe()).await.unwrap();
+        let seen = |alive| NodeSeen {
+            alive,
+            since: Timestamp(NOW.0 - 60_000),
+            version: Some("0.1.0".to_owned()),
+            applied: None,
+            vms: BTreeMap::new(),
+            images: BTreeSet::new(),
+        };
+        let observed = Observed { nodes: all.iter().map(|id| (*id, seen(true))).collect() };
+        let observed = watch::Sender::new(Arc::new(observed));
+        let images = Arc::new(FakeImages::default());
+        let tasks = Arc::new(FakeTasks::default());
+        let app = App {
+            node: id,
+            name: NodeName::new(format!("n{n}")).unwrap(),
+            version: "0.1.0",
+            consensus: consensus.clone(),
+            observer: Arc::new(FakeObserver::new(observed.subscribe())),
+            forwarder: transport,
+            images: images.clone(),
+            tasks: tasks.clone(),
+            join_tokens: Arc::new(FakeJoinTokens),
+            clock: Arc::new(Still),
+            random: Arc::new(Counter::from(n << 32)),
+            metrics: Arc::new(Metrics::default()),
+            digests: Arc::new(DigestCache::default()),
+        };
+        Self { router: waifud_web::router(app.clone()), app, consensus, observed, images, tasks, liveness }
+    }
+
+    async fn propose(&self, key: &str, command: Command) {
+        let body = Blake3::of(key.as_bytes());
+        let request = RequestKey { key: key.to_owned(), body, origin: Origin::Internal };
+        let actor = Actor::Local { node: self.app.node, uid: 0 };
+        self.consensus.propose(Proposal { request, actor, command }).await.unwrap();
+    }
+
+    /// Changes what this node observes.
+    pub(crate) fn see(&self, change: impl FnOnce(&mut Observed)) {
+        self.observed.send_modify(|observed| change(Arc::make_mut(observed)));
+    }
+
+    /// Lets this node hear the owner `n` tell of a VM.
+    pub(crate) fn hear_of(&self, n: u64, vm: VmId, told: VmObservation) {
+        self.see(|observed| {
+            observed.nodes.get_mut(&node_id(n)).unwrap().vms.insert(vm, told);
+        });
+    }
+
+    /// Sends a request as the local admin.
+    pub(crate) async fn call(&self, request: Request<Body>) -> Answer {
+        self.call_as(Role::Admin, request).await
+    }
+
+    /// Sends a request as a local user of this role.
+    pub(crate) async fn call_as(&self, role: Role, mut request: Request<Body>) -> Answer {
+        let actor = Actor::Local { node: self.app.node, uid: 0 };
+        request.extensions_mut().insert(Caller { actor, role });
+        self.send(request).await
+    }
+
+    /// Sends a request as it is.
+    pub(crate) async fn send(&self, request: Request<Body>) -> Answer {
+        let response = tokio::time::timeout(DEADLINE, self.router.clone().oneshot(request)).await;
+        Answer::read(response.expect("every request is answered in time").unwrap()).await
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Answer {
+        self.call(get(path)).await
+    }
+
+    pub(crate) async fn post(&self, path: &str, body: &str) -> Answer {
+        self.call(json(Method::POST, path, body)).await
+    }
+
+    /// Adds a version of a template.
+    pub(crate) async fn upload(&self, template: &str, bytes: &'static [u8]) -> Answer {
+        let request = Request::post(format!("/api/v1/templates/{template}/versions"))
+            .header("content-type", "application/octet-stream")
+            .body(Body::from(bytes))
+            .unwrap();
+        self.call(request).await
+    }
+}
