@@ -2,4 +2,6 @@
 //!
 //! The tests themselves are under `tests/`. Nothing here belongs to the product.
 
+pub mod cluster;
 pub mod lab;
+pub mod sim;

@@ -1,0 +1,9 @@
+//! Real daemons on hosts without guests: what the cluster must survive, one file a kind of trouble.
+//!
+//! VMs are records here (libvirt's test driver); those that boot are in `tests/guests`.
+
+mod creates;
+mod garbage;
+mod quorum;
+mod support;
+mod templates;
