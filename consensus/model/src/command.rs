@@ -65,6 +65,18 @@ pub enum Actor {
     Node(NodeId),
 }
 
+impl Actor {
+    /// Whose request keys these are. A local user who tries again through another node's socket is the same requester:
+    /// whoever may use a local socket is an admin everywhere, and a retry must find the first reply.
+    #[must_use]
+    pub fn requester(&self) -> String {
+        match self {
+            Self::Local { uid, .. } => format!("uid:{uid}"),
+            Self::Token(_) | Self::Node(_) => self.to_string(),
+        }
+    }
+}
+
 impl fmt::Display for Actor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

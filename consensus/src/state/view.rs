@@ -210,7 +210,7 @@ impl<'a> View<'a> {
 
     /// What became of an earlier request with the same key, if it is remembered: its reply, or that the key was another's.
     pub fn remembered(&self, actor: &Actor, request: &RequestKey) -> Result<Option<Result<Reply, Reject>>, ReadError> {
-        requests::find(*self, &actor.to_string(), request)
+        requests::find(*self, &actor.requester(), request)
     }
 
     /// Everything but events and remembered requests.

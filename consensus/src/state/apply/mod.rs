@@ -86,7 +86,7 @@ fn attempt(db: &Connection, index: i64, envelope: &Envelope) -> Result<Accepted,
     };
     requests::check(request)?;
     requests::forget(db, now)?;
-    let who = actor.to_string();
+    let who = actor.requester();
     if let Some(reply) = requests::recall(view, &who, request)? {
         return Ok(Accepted { reply, replayed: true });
     }

@@ -78,7 +78,7 @@ impl Reference {
         self.state.log_time = now;
         let who = self.who(actor, command)?;
         self.requests.retain(|_, remembered| now < remembered.until);
-        let key = (actor.to_string(), request.key.clone());
+        let key = (actor.requester(), request.key.clone());
         if let Some(known) = self.requests.get(&key) {
             return if known.body == request.body { Ok((known.reply.clone(), true)) } else { Err(Reject::KeyReused) };
         }
