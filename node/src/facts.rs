@@ -133,9 +133,9 @@ fn decide(
         (config::Accel::Kvm | config::Accel::Auto, Ok(())) => Accel::Kvm,
     };
     let capped = |found: ByteSize, cap: Option<ByteSize>| cap.map_or(found, |cap| found.min(cap));
-    let cpus = threads.saturating_mul(CPU_OVERCOMMIT);
     let capacity = Capacity {
-        cpus: config.cpus.map_or(cpus, |cap| cpus.min(cap)),
+        // Unlike memory, CPUs can be shared as thin as their owner likes: here the configuration decides, up or down.
+        cpus: config.cpus.unwrap_or(threads.saturating_mul(CPU_OVERCOMMIT)),
         threads,
         memory: capped(memory.saturating_sub(HOST_MEMORY), config.memory),
         disk: capped(disk, config.disk),

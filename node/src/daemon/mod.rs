@@ -31,4 +31,5 @@ mod workload;
 
 pub use init::{InitError, Initialised, init};
 pub use join::{JoinError, Joined, join};
+pub use reconcile_ports::{NodeProposer, ReplicaIntent};
 pub use run::{RunError, run};

@@ -28,7 +28,7 @@ const FATE_WITHIN: Duration = Duration::from_secs(5);
 
 /// What the replicated state wants of this node.
 #[derive(Debug)]
-pub(super) struct ReplicaIntent {
+pub struct ReplicaIntent {
     me: NodeId,
     consensus: Handle,
     changed: watch::Receiver<u64>,
@@ -37,7 +37,7 @@ pub(super) struct ReplicaIntent {
 impl ReplicaIntent {
     /// Of `me`, by its replica. Must be called inside a runtime.
     #[must_use]
-    pub(super) fn new(me: NodeId, consensus: Handle) -> Self {
+    pub fn new(me: NodeId, consensus: Handle) -> Self {
         let (sender, changed) = watch::channel(0);
         tokio::spawn(pass_on(consensus.applied(), sender));
         Self { me, consensus, changed }
@@ -101,7 +101,7 @@ impl Intent for ReplicaIntent {
 
 /// Takes reports to the log, on the node's own account.
 #[derive(Debug)]
-pub(super) struct NodeProposer {
+pub struct NodeProposer {
     me: NodeId,
     consensus: Handle,
 }
@@ -109,7 +109,7 @@ pub(super) struct NodeProposer {
 impl NodeProposer {
     /// For `me`.
     #[must_use]
-    pub(super) fn new(me: NodeId, consensus: Handle) -> Self {
+    pub fn new(me: NodeId, consensus: Handle) -> Self {
         Self { me, consensus }
     }
 }

@@ -47,6 +47,11 @@ pub enum RunError {
     /// This machine belongs to no cluster.
     #[error("{0} belongs to no cluster; make one with `waifud init`, or join one with `waifud join`")]
     NoMember(PathBuf),
+    /// The replica of this machine says that it is no member any more.
+    #[error(
+        "this node was removed from its cluster; its VMs' disks are still here. To use the machine again, remove {0} and join"
+    )]
+    Removed(PathBuf),
     /// The identity does not read.
     #[error("this node's identity cannot be used")]
     Identity(#[from] DirError),
@@ -149,9 +154,9 @@ impl LocalNode {
         if replicated.contains_key(&me) {
             table.send_replace(Arc::new(replicated));
         }
-        let name = match table.borrow().get(&me) {
-            Some(this) => this.name.clone(),
-            None => return Err(RunError::NoMember(layout.data().to_owned())),
+        // In neither table: the first one is gone since this node was seen in the state, and now it is not in that either.
+        let Some(name) = table.borrow().get(&me).map(|this| this.name.clone()) else {
+            return Err(RunError::Removed(cluster.root().to_owned()));
         };
         let mut pace = GossipConfig::new(cluster.gossip_generation());
         pace.pace.interval = config.cluster.gossip_interval;
