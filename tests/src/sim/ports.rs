@@ -1,0 +1,157 @@
+//! The product's own edges, with planted bugs wrapped around those that have one. Without a bug nothing is wrapped.
+
+use super::{lock, planted::Planted};
+use async_trait::async_trait;
+use std::{
+    path::Path,
+    sync::{Arc, Mutex},
+};
+use tokio::sync::{broadcast, watch};
+use waifud_consensus::Handle;
+use waifud_model::{
+    ids::{Generation, VmId},
+    size::ByteSize,
+    template::ImageFormat,
+};
+use waifud_node::{
+    hypervisor::{Domain, DomainEvent, DomainSpec, Health, Hypervisor, HypervisorError, Nic, Usage},
+    reconcile::{Fate, Intent, IntentError, Wanted},
+    volumes::{Volume, VolumeError, Volumes},
+};
+
+/// What a node wants to run, perhaps with the VMs of other owners.
+pub(crate) fn intent(real: Arc<dyn Intent>, consensus: Handle, planted: Option<Planted>) -> Arc<dyn Intent> {
+    match planted {
+        Some(Planted::ForeignOwner) => Arc::new(Greedy { real, consensus }),
+        _ => real,
+    }
+}
+
+/// What runs guests, perhaps with the address of another.
+pub(crate) fn hypervisor(real: Arc<dyn Hypervisor>, planted: Option<Planted>) -> Arc<dyn Hypervisor> {
+    match planted {
+        Some(Planted::SharedAddress) => Arc::new(Confused { real, last: Mutex::new(None) }),
+        _ => real,
+    }
+}
+
+/// What keeps disks, perhaps too long.
+pub(crate) fn volumes(real: Arc<dyn Volumes>, planted: Option<Planted>) -> Arc<dyn Volumes> {
+    match planted {
+        Some(Planted::LeftDisks) => Arc::new(Hoard { real, removed: Mutex::new(Vec::new()) }),
+        _ => real,
+    }
+}
+
+#[derive(Debug)]
+struct Greedy {
+    real: Arc<dyn Intent>,
+    consensus: Handle,
+}
+
+#[async_trait]
+impl Intent for Greedy {
+    fn changed(&self) -> watch::Receiver<u64> {
+        self.real.changed()
+    }
+
+    async fn wanted(&self) -> Result<Vec<Arc<Wanted>>, IntentError> {
+        let own = self.real.wanted().await?;
+        let all = self.consensus.read(|view| {
+            let mut all = Vec::new();
+            for vm in view.vms()? {
+                let image = view.template_version(&vm.spec.image.template, vm.spec.image.version)?;
+                all.push(Arc::new(Wanted { vm, image }));
+            }
+            Ok(all)
+        });
+        Ok(all.await.unwrap_or(own))
+    }
+
+    async fn fate(&self, vm: VmId) -> Result<Fate, IntentError> {
+        self.real.fate(vm).await
+    }
+}
+
+#[derive(Debug)]
+struct Confused {
+    real: Arc<dyn Hypervisor>,
+    last: Mutex<Option<(VmId, Nic)>>,
+}
+
+#[async_trait]
+impl Hypervisor for Confused {
+    async fn list(&self) -> Result<Vec<Domain>, HypervisorError> {
+        self.real.list().await
+    }
+
+    async fn find(&self, vm: VmId) -> Result<Option<Domain>, HypervisorError> {
+        self.real.find(vm).await
+    }
+
+    async fn usage(&self) -> Result<Vec<Usage>, HypervisorError> {
+        self.real.usage().await
+    }
+
+    async fn define(&self, spec: &DomainSpec) -> Result<(), HypervisorError> {
+        let before = lock(&self.last).replace((spec.vm, spec.nic.clone()));
+        let nic = match before {
+            Some((vm, nic)) if vm != spec.vm => nic,
+            _ => spec.nic.clone(),
+        };
+        self.real.define(&DomainSpec { nic, ..spec.clone() }).await
+    }
+
+    async fn start(&self, vm: VmId, generation: Generation) -> Result<(), HypervisorError> {
+        self.real.start(vm, generation).await
+    }
+
+    async fn shutdown(&self, vm: VmId) -> Result<(), HypervisorError> {
+        self.real.shutdown(vm).await
+    }
+
+    async fn force_stop(&self, vm: VmId) -> Result<(), HypervisorError> {
+        self.real.force_stop(vm).await
+    }
+
+    async fn undefine(&self, vm: VmId) -> Result<(), HypervisorError> {
+        self.real.undefine(vm).await
+    }
+
+    fn events(&self) -> broadcast::Receiver<DomainEvent> {
+        self.real.events()
+    }
+
+    fn health(&self) -> watch::Receiver<Health> {
+        self.real.health()
+    }
+}
+
+/// Says that disks are gone that are not.
+#[derive(Debug)]
+struct Hoard {
+    real: Arc<dyn Volumes>,
+    removed: Mutex<Vec<VmId>>,
+}
+
+#[async_trait]
+impl Volumes for Hoard {
+    async fn ensure(&self, vm: VmId, base: &Path, format: ImageFormat, size: ByteSize) -> Result<Volume, VolumeError> {
+        self.real.ensure(vm, base, format, size).await
+    }
+
+    async fn find(&self, vm: VmId) -> Result<Option<Volume>, VolumeError> {
+        let removed = lock(&self.removed).contains(&vm);
+        if removed { Ok(None) } else { self.real.find(vm).await }
+    }
+
+    async fn remove(&self, vm: VmId) -> Result<(), VolumeError> {
+        lock(&self.removed).push(vm);
+        Ok(())
+    }
+
+    async fn list(&self) -> Result<Vec<VmId>, VolumeError> {
+        let removed = lock(&self.removed).clone();
+        Ok(self.real.list().await?.into_iter().filter(|vm| !removed.contains(vm)).collect())
+    }
+}
