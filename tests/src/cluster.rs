@@ -2,6 +2,7 @@
 //!
 //! In: a [`Lab`], settings. Out: running `waifud`s that agree on who is a member, and ways to ask them: the typed client
 //! and the command line. Whoever breaks something does it through the lab or through [`Cluster::daemon`].
+#![expect(clippy::expect_used, reason = "a test that misuses its cluster is to end where it does")]
 
 use crate::lab::{Host, Lab, Process, eventually, program};
 use anyhow::{Context, Result, bail};

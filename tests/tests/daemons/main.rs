@@ -1,6 +1,7 @@
 //! Real daemons on hosts without guests: what the cluster must survive, one file a kind of trouble.
 //!
 //! VMs are records here (libvirt's test driver); those that boot are in `tests/guests`.
+#![expect(clippy::expect_used, reason = "these are tests, though not marked as such for the lint")]
 
 mod creates;
 mod garbage;
