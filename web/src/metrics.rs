@@ -9,7 +9,12 @@ use prometheus_client::{
         EncodeLabelSet,
         text::{encode_eof, encode_registry},
     },
-    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+    metrics::{
+        counter::{ConstCounter, Counter},
+        family::Family,
+        gauge::Gauge,
+        histogram::Histogram,
+    },
     registry::Registry,
 };
 use std::{collections::BTreeMap, fmt, time::Duration};
@@ -94,6 +99,10 @@ pub(crate) struct Gauges {
     pub(crate) applied: u64,
     /// The last index in the local log.
     pub(crate) last_log: u64,
+    /// Transactions of the local log since the start.
+    pub(crate) log_commits: u64,
+    /// Writes asked of this node since the start, its own reports included.
+    pub(crate) proposals: u64,
     /// The Raft term.
     pub(crate) term: u64,
     /// Does this node lead?
@@ -132,6 +141,14 @@ pub(crate) fn render(metrics: &Metrics, gauges: &Gauges) -> Result<String, fmt::
         let gauge = Gauge::<i64>::default();
         gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
         now.register(name, help, gauge);
+    }
+
+    let counted = [
+        ("raft_log_commits", "Transactions of the local log, each synced to the disk", gauges.log_commits),
+        ("raft_proposals", "Writes asked of this node, its own reports included", gauges.proposals),
+    ];
+    for (name, help, value) in counted {
+        now.register(name, help, ConstCounter::new(value));
     }
 
     let mut text = String::new();

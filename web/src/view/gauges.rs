@@ -10,11 +10,14 @@ pub(crate) async fn gauges(app: &App) -> Result<Gauges, Failure> {
     let (vms, nodes) = app.consensus.read(|view| Ok((view.vms()?, view.nodes()?))).await?;
     let status = app.consensus.status().borrow().clone();
     let standing = standing::of(&status, &observed, app.clock.now());
+    let counted = app.consensus.metrics();
     let mut gauges = Gauges {
         version: app.version.to_owned(),
         node: app.name.to_string(),
         applied: status.applied,
         last_log: status.last_log,
+        log_commits: counted.log_commits,
+        proposals: counted.proposals,
         term: status.term,
         leads: status.role == Role::Leader,
         quorum: standing.quorum,

@@ -64,6 +64,9 @@ async fn any_node_answers_for_all() {
     .assert_eq(&serde_json::to_string_pretty(&status).unwrap());
     let metrics = house.nodes[0].get("/metrics").await;
     assert!(metrics.text().contains("waifud_cluster_nodes{state=\"alive\"} 3"), "{}", metrics.text());
+    let commits =
+        metrics.text().lines().find_map(|line| line.strip_prefix("waifud_raft_log_commits_total ")?.parse().ok());
+    assert!(commits.is_some_and(|commits: u64| commits > 0), "{}", metrics.text());
     assert!(
         metrics
             .text()
