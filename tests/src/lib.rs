@@ -2,6 +2,7 @@
 //!
 //! The tests themselves are under `tests/`. Nothing here belongs to the product.
 
+pub mod bench;
 pub mod cluster;
 pub mod lab;
 pub mod sim;

@@ -1,0 +1,56 @@
+//! Measurements of the whole, each beside something that bounds it, taken in the same run on the same machine: etcd's
+//! daemons on the same hosts and the same disk, plain libvirt with the same image, the disk itself.
+//!
+//! In: how much to measure ([`Scale`]) and which [`Part`]s. Out: a [`Table`]. Absolute figures say little about another
+//! machine; the ratios do. Nothing here passes or fails by time: a measurement fails only when what it measures does.
+//!
+//! ```text
+//!   load   clients in a closed loop ──> Measured: p50, p99, per second
+//!     ├─ etcd      gRPC over its socket          grpc
+//!     ├─ raft      consensus alone, its load made inside the nodes' own processes (raft_node)
+//!     └─ writes    HTTP over the API's socket    http
+//!   gap      the longest time without an acknowledged write, around a leader's end
+//!   idle     memory and CPU of processes that do nothing
+//!   records  many VMs that are not started: create, list, idle again
+//!   guests   a real guest, by waifud and by virsh
+//! ```
+
+mod etcd;
+mod floor;
+mod gap;
+mod grpc;
+mod guests;
+mod http;
+mod idle;
+mod load;
+mod raft;
+mod raft_node;
+mod records;
+mod scale;
+mod table;
+mod writes;
+
+pub use raft_node::serve as serve_raft;
+pub use scale::{Part, Scale};
+pub use table::Table;
+
+use anyhow::Result;
+use std::collections::BTreeSet;
+
+/// Takes all measurements of these parts, one after the other, and tells `progress` what it is at.
+///
+/// # Errors
+/// When something that is measured fails.
+pub async fn run(scale: &Scale, parts: &BTreeSet<Part>, progress: &dyn Fn(&str)) -> Result<Table> {
+    let mut table = Table::default();
+    if parts.contains(&Part::Writes) {
+        writes::measure(scale, &mut table, progress).await?;
+    }
+    if parts.contains(&Part::Records) {
+        records::measure(scale, &mut table, progress).await?;
+    }
+    if parts.contains(&Part::Guests) {
+        guests::measure(scale, &mut table, progress).await?;
+    }
+    Ok(table)
+}
