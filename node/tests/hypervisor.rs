@@ -46,7 +46,7 @@ fn spec(stage: &dyn Stage, seed: u8, generation: u64) -> DomainSpec {
         cpus: Cpus { current: 1, most: 2 },
         memory: Memory { current: ByteSize::mib(64), most: ByteSize::mib(96) },
         disk: Disk { path, format: ImageFormat::Raw, cache: DiskCache::Writeback },
-        nic: Nic { mac: Mac::of(ip), ip, network: stage.network(), mtu: 1420 },
+        nic: Nic { mac: Mac::of(ip), ip, network: stage.network(), filter: "clean-traffic".to_owned(), mtu: 1420 },
         serial_log: stage.dir().join(format!("{seed}.log")),
         accel: Accel::Tcg,
         arch: Arch::X86_64,

@@ -8,6 +8,7 @@ use waifud_model::{
     node::Arch,
     size::ByteSize,
     template::ImageFormat,
+    time::Timestamp,
     vm::Mac,
 };
 
@@ -89,6 +90,8 @@ pub struct Nic {
     pub ip: Ipv4Addr,
     /// The libvirt network it is plugged into.
     pub network: String,
+    /// The libvirt network filter on it, which is told the address.
+    pub filter: String,
     /// Largest packet, in bytes.
     pub mtu: u32,
 }
@@ -135,6 +138,9 @@ pub struct Domain {
     pub defined: Option<Generation>,
     /// The generation it was last started for; none if never.
     pub started: Option<Generation>,
+    /// When it was last started through [`Hypervisor`](super::Hypervisor), by the host's clock; none if that is not known.
+    /// Somebody else may have started it since.
+    pub since: Option<Timestamp>,
     /// The guest's address, as the mark has it: enough to release it when the record is gone.
     pub ip: Ipv4Addr,
 }

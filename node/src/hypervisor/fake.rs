@@ -65,7 +65,7 @@ struct Guest {
 impl Guest {
     fn domain(&self, vm: VmId) -> Domain {
         let defined = self.spec.as_ref().map(|spec| spec.generation);
-        Domain { vm, state: self.state, defined, started: self.started, ip: self.ip }
+        Domain { vm, state: self.state, defined, started: self.started, since: None, ip: self.ip }
     }
 }
 

@@ -7,7 +7,10 @@ use quick_xml::{
     events::{BytesStart, Event},
 };
 use std::{fmt::Write as _, net::Ipv4Addr, str::FromStr};
-use waifud_model::ids::{ClusterId, Generation, VmId};
+use waifud_model::{
+    ids::{ClusterId, Generation, VmId},
+    time::Timestamp,
+};
 
 /// The mark's XML namespace. A name, not an address: nothing is to be found there.
 pub(super) const NAMESPACE: &str = "urn:waifud:domain:1";
@@ -26,6 +29,8 @@ pub struct Mark {
     /// The generation the guest was last started for. With it a guest that shut itself down while waifud was away is
     /// told from one that still has to be started.
     pub started: Option<Generation>,
+    /// When we last started it, by this host's clock. With it a guest that is adopted is shown to run since then.
+    pub since: Option<Timestamp>,
     /// The guest's address.
     pub ip: Ipv4Addr,
 }
@@ -34,13 +39,16 @@ impl Mark {
     /// The element, as libvirt takes it for `<metadata>`. Every value is a number or an id: nothing needs escaping.
     #[must_use]
     pub fn to_xml(&self) -> String {
-        let Self { cluster, vm, generation, started, ip } = self;
+        let Self { cluster, vm, generation, started, since, ip } = self;
         let mut xml = format!(
             "<{PREFIX}:domain xmlns:{PREFIX}=\"{NAMESPACE}\" cluster=\"{cluster}\" vm=\"{vm}\" generation=\"{generation}\""
         );
         if let Some(started) = started {
             // Writing to a String cannot fail.
             let _ = write!(xml, " started=\"{started}\"");
+        }
+        if let Some(Timestamp(since)) = since {
+            let _ = write!(xml, " since=\"{since}\"");
         }
         let _ = write!(xml, " ip=\"{ip}\"/>");
         xml
@@ -75,6 +83,7 @@ impl Mark {
             vm: attribute(tag, "vm").ok_or_else(|| need("vm"))?,
             generation: attribute(tag, "generation").map(Generation).ok_or_else(|| need("generation"))?,
             started: attribute(tag, "started").map(Generation),
+            since: attribute(tag, "since").map(Timestamp),
             ip: attribute(tag, "ip").ok_or_else(|| need("ip"))?,
         })
     }
@@ -95,15 +104,16 @@ mod tests {
             vm: VmId::from_random([2; 16]),
             generation: Generation(3),
             started: Some(Generation(2)),
+            since: Some(Timestamp(1_760_000_000_000)),
             ip: Ipv4Addr::new(10, 77, 2, 14),
         }
     }
 
     #[test]
     fn a_mark_reads_back() {
-        expect![[r#"<waifud:domain xmlns:waifud="urn:waifud:domain:1" cluster="01010101-0101-4101-8101-010101010101" vm="ec220202-0202-4202-8202-020202020202" generation="3" started="2" ip="10.77.2.14"/>"#]]
+        expect![[r#"<waifud:domain xmlns:waifud="urn:waifud:domain:1" cluster="01010101-0101-4101-8101-010101010101" vm="ec220202-0202-4202-8202-020202020202" generation="3" started="2" since="1760000000000" ip="10.77.2.14"/>"#]]
         .assert_eq(&mark().to_xml());
-        for mark in [mark(), Mark { started: None, ..mark() }] {
+        for mark in [mark(), Mark { started: None, since: None, ..mark() }] {
             assert_eq!(Mark::parse(&mark.to_xml()), Ok(mark));
             assert_eq!(Mark::parse(&mark.to_bare_xml()), Ok(mark));
             assert!(!mark.to_bare_xml().contains(PREFIX));

@@ -64,7 +64,8 @@ pub trait Hypervisor: Send + Sync + Debug {
     /// [`HypervisorError::Foreign`] if somebody else's domain has that name or UUID.
     async fn define(&self, spec: &DomainSpec) -> Result<(), HypervisorError>;
 
-    /// Starts the domain, and notes in its mark that it was started for `generation`. If it runs, only the note is made.
+    /// Starts the domain, and notes in its mark that it was started for `generation`, and when. If it runs, only
+    /// the generation is noted.
     ///
     /// # Errors
     /// If it is not defined, or the guest could not be started.

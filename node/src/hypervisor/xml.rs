@@ -9,7 +9,7 @@ use super::{
 use askama::Template;
 use std::path::Path;
 use waifud_model::{
-    ids::{ClusterId, Generation},
+    ids::ClusterId,
     node::Arch,
     template::ImageFormat,
 };
@@ -61,7 +61,7 @@ struct DomainXml<'a> {
     serial_log: &'a str,
 }
 
-/// The XML of a domain. `started` is what its mark says of its last start, so that a new definition does not forget it.
+/// The XML of a domain. `before` is the mark it had until now: a new definition does not forget the last start.
 ///
 /// # Errors
 /// [`HypervisorError::BadSpec`] if a text cannot stand in XML.
@@ -69,7 +69,7 @@ pub fn domain_xml(
     spec: &DomainSpec,
     cluster: ClusterId,
     kind: DomainType,
-    started: Option<Generation>,
+    before: Option<&Mark>,
 ) -> Result<String, HypervisorError> {
     let bad = |field, why| HypervisorError::BadSpec { vm: spec.vm, field, why };
     let disk_path = absolute(&spec.disk.path).ok_or_else(|| bad("the disk", NOT_ABSOLUTE))?;
@@ -78,13 +78,21 @@ pub fn domain_xml(
         ("the disk", disk_path),
         ("the console log", serial_log),
         ("the network", &spec.nic.network),
+        ("the network filter", &spec.nic.filter),
         ("the SMBIOS serial", &spec.smbios_serial),
     ] {
         if text.chars().any(|c| c.is_control() || matches!(c, '\u{fffe}' | '\u{ffff}')) {
             return Err(bad(field, "has a character that XML cannot hold"));
         }
     }
-    let mark = Mark { cluster, vm: spec.vm, generation: spec.generation, started, ip: spec.nic.ip };
+    let mark = Mark {
+        cluster,
+        vm: spec.vm,
+        generation: spec.generation,
+        started: before.and_then(|mark| mark.started),
+        since: before.and_then(|mark| mark.since),
+        ip: spec.nic.ip,
+    };
     let template = DomainXml {
         spec,
         mark: mark.to_xml(),

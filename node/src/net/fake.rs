@@ -55,6 +55,6 @@ impl GuestNetwork for FakeNetwork {
     }
 
     fn attachment(&self) -> Attachment {
-        Attachment { network: "waifud".to_owned(), mtu: 1420 }
+        Attachment { network: "waifud".to_owned(), filter: "waifud-guest".to_owned(), mtu: 1420 }
     }
 }

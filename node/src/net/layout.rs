@@ -6,6 +6,8 @@ use std::net::Ipv4Addr;
 
 /// The name of the libvirt network.
 pub const NETWORK: &str = "waifud";
+/// The name of the packet filter on each guest's own interface.
+pub const FILTER: &str = "waifud-guest";
 /// The interface of the mesh between the nodes: what comes out of it comes from a guest of another node.
 pub const MESH: &str = "waifu0";
 /// The domain guests' names are resolved in.

@@ -1,12 +1,12 @@
-//! The guests' network as a libvirt network (bridge and dnsmasq) with our packet filter around it. In: a
+//! The guests' network as a libvirt network (bridge and dnsmasq) with our packet filters around it. In: a
 //! [`NetworkLayout`] and reservations; out: leases. What is there already is adopted when it is the same, and redefined
 //! when it is not; a network that guests are plugged into is never taken down.
 
 use super::{
     Attachment, GuestNetwork, NetworkError, Reservation,
     calls::{CallError, Calls},
-    firewall,
-    layout::{MESH, NETWORK, NetworkLayout},
+    filter, firewall,
+    layout::{FILTER, MESH, NETWORK, NetworkLayout},
     routes::refuse_overlap,
     xml::{self, Seen},
 };
@@ -57,7 +57,7 @@ impl LibvirtNetwork {
         Self { calls: Calls::new(uri), layout }
     }
 
-    /// Sets up everything that is not as it should be: routing, the libvirt network, the packet filter. Does no harm when all
+    /// Sets up everything that is not as it should be: routing, the libvirt network, the packet filters. Does no harm when all
     /// is well, and so may be called again whenever someone may have changed something.
     ///
     /// # Errors
@@ -75,18 +75,20 @@ impl LibvirtNetwork {
         Ok(setup)
     }
 
-    /// Takes the network and the packet filter away, for a node that leaves its cluster. Guests lose their connection.
+    /// Takes the network and the packet filters away, for a node that leaves its cluster. Guests lose their connection.
     ///
     /// # Errors
     /// If some of it may still be there.
     pub async fn remove(&self) -> Result<(), NetworkError> {
         self.calls
             .call("remove the guests' network", |libvirt| {
-                let Some(network) = find(libvirt)? else { return Ok(()) };
-                if network.is_active()? {
-                    network.destroy()?;
+                if let Some(network) = find(libvirt)? {
+                    if network.is_active()? {
+                        network.destroy()?;
+                    }
+                    network.undefine()?;
                 }
-                network.undefine().map_err(CallError::from)
+                filter::remove(libvirt)
             })
             .await?;
         firewall::remove().await
@@ -111,6 +113,8 @@ fn find(libvirt: &Connect) -> Result<Option<Network>, virt::error::Error> {
 }
 
 fn set_up(libvirt: &Connect, layout: &NetworkLayout) -> Result<Setup, CallError> {
+    // Before the network: no guest is plugged in without it.
+    filter::ensure(libvirt)?;
     let mut setup = Setup::Ready;
     let network = match find(libvirt)? {
         None => libvirt.define_network_xml(&xml::network(layout, None, &[]))?,
@@ -210,7 +214,7 @@ impl GuestNetwork for LibvirtNetwork {
     }
 
     fn attachment(&self) -> Attachment {
-        Attachment { network: NETWORK.to_owned(), mtu: self.layout.mtu }
+        Attachment { network: NETWORK.to_owned(), filter: FILTER.to_owned(), mtu: self.layout.mtu }
     }
 }
 

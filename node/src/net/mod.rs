@@ -6,13 +6,14 @@
 
 mod calls;
 pub mod fake;
+mod filter;
 mod firewall;
 mod layout;
 mod libvirt;
 mod routes;
 mod xml;
 
-pub use layout::{DOMAIN, MESH, METADATA, NETWORK, NetworkLayout};
+pub use layout::{DOMAIN, FILTER, MESH, METADATA, NETWORK, NetworkLayout};
 pub use libvirt::{LibvirtNetwork, Setup};
 pub use routes::{UsedNetwork, refuse_overlap};
 
@@ -45,6 +46,8 @@ impl Reservation {
 pub struct Attachment {
     /// The libvirt network.
     pub network: String,
+    /// The packet filter for its interface; takes the address as parameter `IP`.
+    pub filter: String,
     /// Largest packet, in bytes; the guests' and the bridge's.
     pub mtu: u32,
 }

@@ -39,7 +39,13 @@ impl Shape {
             // No room here: until its balloon driver runs, a guest may use all it boots with.
             memory: Memory { current: vm.spec.memory, most: vm.spec.memory },
             disk: Disk { path: volume.path, format: volume.format, cache: self.cache },
-            nic: Nic { mac: vm.mac, ip: vm.ip, network: attachment.network, mtu: attachment.mtu },
+            nic: Nic {
+                mac: vm.mac,
+                ip: vm.ip,
+                network: attachment.network,
+                filter: attachment.filter,
+                mtu: attachment.mtu,
+            },
             serial_log: self.console_log(vm),
             accel: self.accel,
             arch: self.arch,

@@ -70,10 +70,24 @@ impl Board {
 
     /// The VM is seen so. With no generation the last one stays: what is seen does not serve the record yet.
     pub(super) fn see(&self, vm: VmId, state: VmState, generation: Option<Generation>) {
+        self.see_guest(vm, state, generation, None);
+    }
+
+    /// The same of a guest that was started then, if that is known.
+    pub(super) fn see_guest(
+        &self,
+        vm: VmId,
+        state: VmState,
+        generation: Option<Generation>,
+        started: Option<Timestamp>,
+    ) {
         let mut vms = lock(&self.vms);
         let before = vms.get(&vm).map(|status| status.observation);
         let generation = generation.or(before.map(|seen| seen.generation)).unwrap_or_default();
-        let since = before.filter(|seen| seen.state == state).map_or_else(|| self.clock.now(), |seen| seen.since);
+        let since = match before {
+            Some(seen) if seen.state == state => seen.since,
+            _ => started.filter(|at| runs_since(*at, state, before)).unwrap_or_else(|| self.clock.now()),
+        };
         let now = VmObservation { state, generation, since };
         if before != Some(now) {
             let fresh = || VmStatus { observation: now, doing: None, hold: None, trouble: None, restarts: 0 };
@@ -131,5 +145,30 @@ impl Board {
         if let Some(status) = lock(&self.vms).get_mut(&vm) {
             change(status);
         }
+    }
+}
+
+/// Has a guest that is seen to run run since it was started? One that was adopted, or out of sight, has. If it was seen to do
+/// anything else after that start, then somebody else started it again or let it go on.
+fn runs_since(started: Timestamp, state: VmState, before: Option<VmObservation>) -> bool {
+    let seen_otherwise = before.filter(|seen| !matches!(seen.state, VmState::Pending | VmState::Unknown));
+    state == VmState::Running && seen_otherwise.is_none_or(|seen| started >= seen.since)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_guest_runs_since_its_start_unless_it_was_seen_to_rest_after_it() {
+        let seen = |state, since| Some(VmObservation { state, generation: Generation(1), since: Timestamp(since) });
+        let runs = |before| runs_since(Timestamp(100), VmState::Running, before);
+        assert!(runs(None) && runs(seen(VmState::Pending, 200)) && runs(seen(VmState::Unknown, 200)));
+        assert!(runs(seen(VmState::Preparing, 90)) && runs(seen(VmState::Crashed, 90)));
+        assert!(!runs(seen(VmState::Stopped, 200)) && !runs(seen(VmState::Paused, 200)));
+        assert!(
+            !runs_since(Timestamp(100), VmState::Stopped, None),
+            "a state that is not running began when it is seen"
+        );
     }
 }

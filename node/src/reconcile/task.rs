@@ -151,7 +151,7 @@ impl Task {
         }
         let recent = self.past.recent(&self.shared.settings, Instant::now());
         let plan = plan(wanted.map(|wanted| &wanted.vm), &seen, &recent, &self.shared.settings.patience);
-        self.show(wanted, &plan);
+        self.show(wanted, &seen, &plan);
         if plan.steps.is_empty() {
             self.well();
             return self.rest_until(plan.hold.and_then(super::plan::Hold::look_again));
@@ -210,9 +210,10 @@ impl Task {
         }
     }
 
-    fn show(&self, wanted: Option<&Wanted>, plan: &Plan) {
+    fn show(&self, wanted: Option<&Wanted>, seen: &Observed, plan: &Plan) {
         let board = &self.shared.board;
-        board.see(self.id, plan.state, generation_of(wanted, plan));
+        let started = seen.domain.as_ref().and_then(|domain| domain.since);
+        board.see_guest(self.id, plan.state, generation_of(wanted, plan), started);
         board.hold(self.id, plan.hold, self.past.restarts());
     }
 

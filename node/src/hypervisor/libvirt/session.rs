@@ -18,6 +18,7 @@ use crate::{
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex},
+    time::SystemTime,
 };
 use uuid::Uuid;
 use virt::{
@@ -28,6 +29,7 @@ use virt::{
 use waifud_model::{
     ids::{ClusterId, Generation, VmId},
     size::ByteSize,
+    time::Timestamp,
 };
 
 type Result<T> = std::result::Result<T, HypervisorError>;
@@ -49,8 +51,8 @@ pub(super) struct Marked {
 
 impl Marked {
     fn domain(self, state: DomainState) -> Domain {
-        let Mark { vm, generation, started, ip, .. } = self.mark;
-        Domain { vm, state, defined: self.persistent.then_some(generation), started, ip }
+        let Mark { vm, generation, started, since, ip, .. } = self.mark;
+        Domain { vm, state, defined: self.persistent.then_some(generation), started, since, ip }
     }
 }
 
@@ -149,13 +151,13 @@ impl Session {
     }
 
     pub(super) fn define(&self, spec: &DomainSpec) -> Result<()> {
-        let started = match self.ours(spec.vm) {
-            Ok((_, marked)) => marked.mark.started,
+        let before = match self.ours(spec.vm) {
+            Ok((_, marked)) => Some(marked.mark),
             Err(HypervisorError::NoDomain(_)) => None,
             Err(error) => return Err(error),
         };
         let kind = if self.mock { DomainType::Test } else { spec.accel.into() };
-        let xml = domain_xml(spec, self.cluster, kind, started)?;
+        let xml = domain_xml(spec, self.cluster, kind, before.as_ref())?;
         let defined = self.connection.define_domain_xml(&xml).map(Handle::new);
         self.forget(spec.vm);
         defined.map(drop).map_err(|e| refused("define", spec.vm, &e))
@@ -164,17 +166,19 @@ impl Session {
     pub(super) fn start(&self, vm: VmId, generation: Generation) -> Result<()> {
         let (handle, marked) = self.ours(vm)?;
         let refused = |e: Error| refused("start", vm, &e);
-        if !handle.is_active().map_err(refused)?
-            && let Err(error) = handle.create()
-            // Somebody may have been faster; then it runs, and that is what was wanted.
-            && !handle.is_active().map_err(refused)?
-        {
-            return Err(refused(error));
+        let mut mark = Mark { started: Some(generation), ..marked.mark };
+        if !handle.is_active().map_err(refused)? {
+            mark.since = Some(now());
+            if let Err(error) = handle.create()
+                // Somebody may have been faster; then it runs, and that is what was wanted.
+                && !handle.is_active().map_err(refused)?
+            {
+                return Err(refused(error));
+            }
         }
-        if marked.mark.started == Some(generation) || !marked.persistent {
+        if mark == marked.mark || !marked.persistent {
             return Ok(());
         }
-        let mark = Mark { started: Some(generation), ..marked.mark };
         let noted = handle.set_metadata(
             sys::VIR_DOMAIN_METADATA_ELEMENT.cast_signed(),
             Some(&mark.to_bare_xml()),
@@ -278,6 +282,12 @@ impl Session {
     fn forget(&self, vm: VmId) {
         lock(&self.marks).remove(&vm);
     }
+}
+
+/// By the host's clock. One before 1970 reads as 1970: nothing is decided by it.
+fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
 fn refused(what: &'static str, vm: VmId, error: &Error) -> HypervisorError {

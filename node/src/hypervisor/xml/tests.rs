@@ -4,7 +4,12 @@ use super::*;
 use crate::hypervisor::{Cpus, Disk, Memory, Nic};
 use expect_test::expect_file;
 use std::{net::Ipv4Addr, path::PathBuf};
-use waifud_model::{ids::VmId, size::ByteSize, vm::Mac};
+use waifud_model::{
+    ids::{Generation, VmId},
+    size::ByteSize,
+    time::Timestamp,
+    vm::Mac,
+};
 
 fn spec() -> DomainSpec {
     let ip = Ipv4Addr::new(10, 77, 2, 14);
@@ -19,7 +24,7 @@ fn spec() -> DomainSpec {
             format: ImageFormat::Qcow2,
             cache: DiskCache::None,
         },
-        nic: Nic { mac: Mac::of(ip), ip, network: "waifud".to_owned(), mtu: 1420 },
+        nic: Nic { mac: Mac::of(ip), ip, network: "waifud".to_owned(), filter: "waifud-guest".to_owned(), mtu: 1420 },
         serial_log: PathBuf::from("/var/log/waifud/console.log"),
         accel: Accel::Kvm,
         arch: Arch::X86_64,
@@ -29,13 +34,21 @@ fn spec() -> DomainSpec {
     }
 }
 
-fn xml(spec: &DomainSpec, started: Option<Generation>) -> String {
-    domain_xml(spec, ClusterId::from_random([1; 16]), spec.accel.into(), started).unwrap()
+fn xml(spec: &DomainSpec, before: Option<&Mark>) -> String {
+    domain_xml(spec, ClusterId::from_random([1; 16]), spec.accel.into(), before).unwrap()
 }
 
 #[test]
 fn a_domain_on_kvm() {
-    expect_file!["goldens/kvm.xml"].assert_eq(&xml(&spec(), Some(Generation(2))));
+    let before = Mark {
+        cluster: ClusterId::from_random([1; 16]),
+        vm: spec().vm,
+        generation: Generation(2),
+        started: Some(Generation(2)),
+        since: Some(Timestamp(1_760_000_000_000)),
+        ip: spec().nic.ip,
+    };
+    expect_file!["goldens/kvm.xml"].assert_eq(&xml(&spec(), Some(&before)));
 }
 
 #[test]
@@ -69,6 +82,7 @@ fn what_xml_cannot_hold_is_refused() {
     for (change, field) in [
         ((|s| s.smbios_serial.push('\0')) as fn(&mut DomainSpec), "SMBIOS serial"),
         (|s| s.nic.network.push('\u{ffff}'), "network"),
+        (|s| s.nic.filter.push('\n'), "filter"),
         (|s| s.disk.path = PathBuf::from("relative.qcow2"), "disk"),
         (|s| s.serial_log = PathBuf::from("/a\nb"), "console log"),
     ] {

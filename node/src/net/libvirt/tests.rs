@@ -1,5 +1,5 @@
 //! Against a real libvirtd, in whose network namespace the test has to run: set WAIFUD_TEST_LIBVIRT_URI to its URI. It makes
-//! and removes the network `waifud`, so a host that serves guests is no place for it. Without the variable, nothing runs.
+//! and removes the network `waifud`, so a host that serves guests is no place for it; `tests/lab/test.sh` has one.
 
 use super::*;
 use crate::net::layout::example;
@@ -42,8 +42,9 @@ async fn the_fake_keeps_the_contract() {
 }
 
 #[tokio::test]
+#[ignore = "needs a real libvirt, named by WAIFUD_TEST_LIBVIRT_URI"]
 async fn libvirt_keeps_the_contract() {
-    let Ok(uri) = std::env::var(URI) else { return };
+    let uri = std::env::var(URI).unwrap();
     let network = LibvirtNetwork::new(&uri, example());
     network.remove().await.unwrap();
     assert_eq!(network.reserved().await.unwrap(), [], "no network, no reservations");

@@ -30,6 +30,7 @@ fn all(state: DomainState, defined: u64, started: Option<u64>) -> Observed {
         state,
         defined: Some(Generation(defined)),
         started: started.map(Generation),
+        since: None,
         ip: Ipv4Addr::LOCALHOST,
     };
     Observed { domain: Some(domain), volume: true, image: true, reserved: true }
