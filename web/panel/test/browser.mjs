@@ -1,6 +1,7 @@
 // Drives the panel in a real Chromium against a real node and fails on anything a person or axe-core would stumble over.
 // In: PANEL_URL (a node's panel, signed in), CHROMIUM (default /usr/bin/chromium), SHOTS (a directory for pictures),
-// EXPECT_VM and EXPECT_NODES (what must be on the page). Exit status 0 when all is well; each finding is a line.
+// EXPECT_VM and EXPECT_NODES (what must be on the page), EXPECT_STALE (whether it must say that there is no quorum; without
+// it, it must not). Exit status 0 when all is well; each finding is a line.
 import { chromium } from "playwright-core";
 import { createRequire } from "node:module";
 import { readFile } from "node:fs/promises";
@@ -9,6 +10,7 @@ const url = process.env.PANEL_URL;
 const shots = process.env.SHOTS;
 const expectVm = process.env.EXPECT_VM;
 const expectNodes = (process.env.EXPECT_NODES ?? "").split(",").filter(Boolean);
+const expectStale = Boolean(process.env.EXPECT_STALE);
 const axe = await readFile(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 
 const browser = await chromium.launch({
@@ -36,6 +38,9 @@ for (const colorScheme of ["light", "dark"]) {
     await page.goto(home);
     if (expectVm) await page.getByRole("rowheader", { name: expectVm, exact: true }).waitFor({ timeout: 15_000 });
     for (const node of expectNodes) await page.getByRole("rowheader", { name: node, exact: true }).waitFor({ timeout: 15_000 });
+    const banner = page.getByText("No quorum: what you see is this node's own copy.");
+    if (expectStale) await banner.waitFor({ timeout: 15_000 });
+    else if (await banner.isVisible()) findings.push(`${where}: the page says that there is no quorum`);
     if (expectVm) {
       await page.keyboard.press("/");
       await page.keyboard.type("no such vm");
