@@ -1,0 +1,12 @@
+//! Real guests: QEMU under libvirt on the hosts of a lab, managed by real daemons. What is asked of them is what a person
+//! would: do they run, where, under which address, and what happens to them when something beside them dies.
+//!
+//! Starting such a cluster takes seconds, so a test is a life here, with many questions on the way.
+
+mod foreign;
+mod guest;
+mod life;
+mod network;
+mod shell;
+mod support;
+mod survival;
