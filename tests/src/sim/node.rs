@@ -12,7 +12,7 @@ use waifud_node::{
 };
 
 /// Small, so that a node that was away for some seconds needs a snapshot.
-const SNAPSHOTS: SnapshotRule = SnapshotRule { every: 40, keep: 10 };
+const SNAPSHOTS: SnapshotRule = SnapshotRule { every: 20, keep: 5 };
 
 /// A running daemon.
 #[derive(Debug)]

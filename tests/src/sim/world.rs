@@ -168,17 +168,14 @@ impl World {
     pub(crate) async fn replicas(&mut self) -> Result<Vec<Replica>> {
         let mut replicas = Vec::new();
         for (id, node) in &self.nodes {
-            let (role, term) = {
-                let status = node.handle.status();
-                let status = status.borrow();
-                (status.role, status.term)
-            };
-            let leads = (role == Role::Leader).then_some(term);
-            self.tally.terms = self.tally.terms.max(term);
+            let status = node.handle.status().borrow().clone();
+            let leads = (status.role == Role::Leader).then_some(status.term);
+            let halted = status.halted;
+            self.tally.terms = self.tally.terms.max(status.term);
             let index = node.handle.applied().borrow().index;
             let replica = match self.known.remove(id) {
-                Some(known) if known.index == index => Replica { leads, ..known },
-                _ => read(*id, &node.handle, leads).await?,
+                Some(known) if known.index == index => Replica { leads, halted, ..known },
+                _ => Replica { leads, halted, ..read(*id, &node.handle).await? },
             };
             replicas.push(replica);
         }
@@ -227,12 +224,12 @@ impl Drop for World {
 }
 
 /// One replica at one moment: what was read between two applied entries is read again.
-async fn read(node: NodeId, handle: &Handle, leads: Option<u64>) -> Result<Replica> {
+async fn read(node: NodeId, handle: &Handle) -> Result<Replica> {
     loop {
         let (index, digest) = handle.state_digest().await?;
         let (state, same) = handle.read(|view| Ok((view.whole()?, view.digest()?))).await?;
         if same == digest {
-            return Ok(Replica { node, index, digest, state: Arc::new(state), leads });
+            return Ok(Replica { node, index, digest, state: Arc::new(state), leads: None, halted: None });
         }
     }
 }

@@ -81,6 +81,9 @@ fn one(seed: u64, planted: Option<Planted>, trace: bool) -> Result<bool> {
     Ok(outcome.violation.is_none())
 }
 
+/// What the directories of these processes' files are called, before the process's number.
+const PREFIX: &str = "waifud-sim-";
+
 /// Where the nodes' files are, gone when dropped. In memory where possible: they need not outlive anything.
 struct Files(PathBuf);
 
@@ -88,10 +91,23 @@ impl Files {
     fn new() -> Result<Self> {
         let memory = Path::new("/dev/shm");
         let base = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
+        sweep(&base);
         // Names drawn at random would be the same in every process here.
-        let dir = base.join(format!("waifud-sim-{}", std::process::id()));
+        let dir = base.join(format!("{PREFIX}{}", std::process::id()));
         fs::create_dir(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
         Ok(Self(dir))
+    }
+}
+
+/// Away with what processes left that were killed.
+fn sweep(base: &Path) {
+    for entry in fs::read_dir(base).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let process = name.to_str().and_then(|name| name.strip_prefix(PREFIX)?.parse::<u32>().ok());
+        if process.is_some_and(|process| !Path::new("/proc").join(process.to_string()).exists()) {
+            // Another process may be doing the same.
+            let _ = fs::remove_dir_all(entry.path());
+        }
     }
 }
 

@@ -48,6 +48,5 @@ pub(crate) fn is_ours() -> bool {
         // Keys are drawn once a thread.
         std::thread::spawn(|| RandomState::new().hash_one(1)).join().ok()
     };
-    let same = draw(1) == draw(1) && draw(1) != draw(2);
-    same
+    draw(1) == draw(1) && draw(1) != draw(2)
 }

@@ -9,6 +9,7 @@ mod once;
 mod one_runner;
 mod owners;
 mod rules;
+mod standing;
 
 use super::{host::Host, oracle::Oracle};
 use std::{fmt::Debug, sync::Arc};
@@ -24,6 +25,8 @@ pub(crate) struct Replica {
     pub(crate) state: Arc<ClusterState>,
     /// The term in which it leads, if it thinks so.
     pub(crate) leads: Option<u64>,
+    /// Why it takes no part any more.
+    pub(crate) halted: Option<String>,
 }
 
 /// Everything that can be looked at, at one moment.
@@ -49,6 +52,7 @@ pub(crate) trait Invariant: Debug {
 /// All rules.
 pub(crate) fn all() -> Vec<Box<dyn Invariant>> {
     vec![
+        Box::new(standing::Standing),
         Box::new(election::Election::default()),
         Box::new(agreement::Agreement::default()),
         Box::new(rules::Rules),
