@@ -13,7 +13,9 @@ use crate::{
 };
 use openraft::{LogIdOptionExt, SnapshotPolicy, storage::RaftLogStorage};
 use std::{
-    fs,
+    fs, io,
+    os::unix::fs::PermissionsExt as _,
+    path::Path,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -40,7 +42,7 @@ impl Handle {
         transport: Arc<dyn Transport>,
         liveness: watch::Receiver<Liveness>,
     ) -> Result<Self, StartError> {
-        fs::create_dir_all(&config.dir).map_err(StartError::Dir)?;
+        private_dir(&config.dir).map_err(StartError::Dir)?;
         let lock = DirLock::take(&config.dir).map_err(StartError::Locked)?;
         let halted = Halted::default();
         let mut log = LogStore::open(&config.dir, config.storage, halted.clone())?;
@@ -77,6 +79,13 @@ impl Handle {
         };
         Ok(Self { inner: Arc::new(inner) })
     }
+}
+
+/// The state, the log and the snapshots hold the cluster's CA with its key, and users' secrets: whatever the umask, and
+/// whoever made the directory, nobody else may enter it.
+fn private_dir(dir: &Path) -> io::Result<()> {
+    fs::create_dir_all(dir)?;
+    fs::set_permissions(dir, fs::Permissions::from_mode(0o700))
 }
 
 /// What the log no longer has must be in the state, or in a snapshot that openraft then installs by itself.
@@ -116,4 +125,21 @@ fn raft_config(timing: Timing, snapshot: SnapshotRule) -> Result<Arc<openraft::C
 
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_else_may_enter() {
+        let parent = tempfile::tempdir().unwrap();
+        let dir = parent.path().join("raft");
+        let mode = || fs::metadata(&dir).unwrap().permissions().mode() & 0o777;
+        private_dir(&dir).unwrap();
+        assert_eq!(mode(), 0o700);
+        fs::set_permissions(&dir, fs::Permissions::from_mode(0o755)).unwrap();
+        private_dir(&dir).unwrap();
+        assert_eq!(mode(), 0o700, "one from before is closed too");
+    }
 }

@@ -92,7 +92,7 @@ pub async fn init(
     let failed = |source| InitError::Data { path: making.root().to_owned(), source };
     match fs::remove_dir_all(making.root()) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
-        _ => fs::create_dir_all(making.root()).map_err(failed)?,
+        _ => making.make().map_err(failed)?,
     }
 
     let cluster = ClusterId::from_random(random::bytes());

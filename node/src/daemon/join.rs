@@ -67,7 +67,7 @@ pub async fn join(config: &Config, token: &str, newcomer: Newcomer) -> Result<Jo
     // What an `init` left that was cut short has no business in a join; the key of an earlier join does.
     match fs::remove_dir_all(making.raft()) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
-        _ => fs::create_dir_all(making.root()).map_err(failed)?,
+        _ => making.make().map_err(failed)?,
     }
     let dir = IdentityDir::open(making.identity())?;
     let key = dir.join_key()?;

@@ -12,6 +12,7 @@
 use std::{
     fs::{self, File},
     io,
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
 };
 
@@ -58,12 +59,14 @@ impl Layout {
         self.cluster().root.is_dir()
     }
 
-    /// Makes the membership in the making the real one.
+    /// Makes the membership in the making the real one. What it consists of must be on disk by then; its names need not.
     ///
     /// # Errors
     /// If the directories cannot be renamed or synced.
     pub(super) fn commit_membership(&self) -> io::Result<()> {
-        fs::rename(self.cluster_in_the_making().root, self.cluster().root)?;
+        let making = self.cluster_in_the_making().root;
+        File::open(&making)?.sync_all()?;
+        fs::rename(making, self.cluster().root)?;
         File::open(&self.data)?.sync_all()
     }
 
@@ -93,6 +96,16 @@ impl ClusterDir {
         &self.root
     }
 
+    /// Makes it, and lets nobody else in: the node's key and the cluster's CA are below it. The data directory around it
+    /// stays open, for the hypervisor's account has to reach images and disks.
+    ///
+    /// # Errors
+    /// If the directory cannot be made.
+    pub(super) fn make(&self) -> io::Result<()> {
+        fs::create_dir_all(&self.root)?;
+        fs::set_permissions(&self.root, fs::Permissions::from_mode(0o700))
+    }
+
     /// Key and certificates.
     #[must_use]
     pub(super) fn identity(&self) -> PathBuf {
@@ -115,5 +128,23 @@ impl ClusterDir {
     #[must_use]
     pub(super) fn gossip_generation(&self) -> PathBuf {
         self.root.join("gossip-generation")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_membership_is_private_and_there_at_once_or_not_at_all() {
+        let data = tempfile::tempdir().unwrap();
+        let layout = Layout::new(data.path().join("below"));
+        layout.cluster_in_the_making().make().unwrap();
+        assert!(!layout.is_member());
+        layout.commit_membership().unwrap();
+        assert!(layout.is_member());
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(layout.cluster().root()), 0o700);
+        assert_ne!(mode(layout.data()), 0o700, "the hypervisor's account must reach what is beside it");
     }
 }
