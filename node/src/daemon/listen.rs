@@ -73,28 +73,39 @@ pub(super) struct LocalSocket {
 }
 
 impl LocalSocket {
-    /// Makes the socket with mode 0660; a dead one in its place is replaced, a living one is not.
+    /// Makes the socket with mode 0660; a dead one in its place is replaced, a living one is not, nor is anything else.
+    ///
+    /// It is made where nobody else can reach it and moved into place when owner and mode are right: between `bind` and
+    /// `chmod` they are what the umask says, and whoever connects in that moment is an admin.
     ///
     /// # Errors
     /// If it is taken or cannot be made, or if `group` is given and does not exist.
     pub(super) fn bind(path: &Path, group: Option<&str>) -> Result<Self, ListenError> {
         let failed = |source| ListenError::Socket { path: path.to_owned(), source };
-        if let Some(parent) = path.parent() {
-            std::fs::create_dir_all(parent).map_err(failed)?;
-        }
-        let is_socket = std::fs::symlink_metadata(path).is_ok_and(|m| m.file_type().is_socket());
-        if is_socket {
-            if std::os::unix::net::UnixStream::connect(path).is_ok() {
+        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        std::fs::create_dir_all(parent).map_err(failed)?;
+        match std::fs::symlink_metadata(path) {
+            Ok(found) if !found.file_type().is_socket() => return Err(failed(io::ErrorKind::AlreadyExists.into())),
+            Ok(_) if std::os::unix::net::UnixStream::connect(path).is_ok() => {
                 return Err(ListenError::Taken(path.to_owned()));
             }
-            std::fs::remove_file(path).map_err(failed)?;
+            Ok(_) | Err(_) => {}
         }
-        let listener = UnixListener::bind(path).map_err(failed)?;
+        // The name is short because the whole path has at most 107 bytes (unix(7)).
+        let private = tempfile::Builder::new()
+            .prefix(".")
+            .rand_bytes(4)
+            .permissions(std::fs::Permissions::from_mode(0o700))
+            .tempdir_in(parent)
+            .map_err(failed)?;
+        let made = private.path().join("s");
+        let listener = UnixListener::bind(&made).map_err(failed)?;
         if let Some(name) = group {
             let gid = group_id(name)?;
-            chown(path, Some(Uid::from_raw(0)), Some(gid)).map_err(|e| failed(e.into()))?;
+            chown(&made, Some(Uid::from_raw(0)), Some(gid)).map_err(|e| failed(e.into()))?;
         }
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660)).map_err(failed)?;
+        std::fs::set_permissions(&made, std::fs::Permissions::from_mode(0o660)).map_err(failed)?;
+        std::fs::rename(&made, path).map_err(failed)?;
         Ok(Self { listener, path: path.to_owned() })
     }
 
@@ -213,5 +224,35 @@ where
     };
     if let Err(error) = result {
         tracing::debug!(%error, "a client's connection ended early");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_socket_is_closed_to_others_and_replaces_only_a_dead_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("run/api.sock");
+        let first = LocalSocket::bind(&path, None).unwrap();
+        let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o660);
+        let beside = std::fs::read_dir(path.parent().unwrap()).unwrap().count();
+        assert_eq!(beside, 1, "the socket and nothing else");
+        assert!(matches!(LocalSocket::bind(&path, None), Err(ListenError::Taken(_))));
+        drop(first);
+        let second = LocalSocket::bind(&path, None).unwrap();
+        let (connected, accepted) = tokio::join!(tokio::net::UnixStream::connect(&path), second.listener.accept());
+        assert!(connected.is_ok() && accepted.is_ok(), "the name leads to the new one");
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_no_socket_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("precious");
+        std::fs::write(&path, "data").unwrap();
+        assert!(matches!(LocalSocket::bind(&path, None), Err(ListenError::Socket { .. })));
+        assert_eq!(std::fs::read(&path).unwrap(), b"data");
     }
 }
