@@ -11,7 +11,7 @@ use hyper_util::{rt::TokioIo, service::TowerToHyperService};
 use std::io;
 use tower::ServiceExt as _;
 use waifud_gossip::peers::{PeerStream, Peers, Protocol, Service};
-use waifud_model::ids::NodeId;
+use waifud_model::{command::Actor, ids::NodeId};
 use waifud_web::{
     caller::Caller,
     ports::{ForwardError, Forwarder},
@@ -90,7 +90,7 @@ impl Service for PeerHttp {
         let router = self.0.clone();
         let service = tower::service_fn(move |request: Request<hyper::body::Incoming>| {
             let mut request = request.map(Body::new);
-            if let Some(caller) = vouched_for(&mut request) {
+            if let Some(caller) = vouched_for(from, &mut request) {
                 request.extensions_mut().insert(caller);
             }
             router.clone().oneshot(request)
@@ -104,23 +104,43 @@ impl Service for PeerHttp {
     }
 }
 
-/// Takes the caller's header off the request.
-fn vouched_for(request: &mut Request<Body>) -> Option<Caller> {
-    request.headers_mut().remove(Caller::HEADER)?.to_str().ok()?.parse().ok()
+/// Takes the caller's header off a request of `from`. People come through any node; nodes speak for themselves.
+fn vouched_for(from: NodeId, request: &mut Request<Body>) -> Option<Caller> {
+    let caller: Caller = request.headers_mut().remove(Caller::HEADER)?.to_str().ok()?.parse().ok()?;
+    match caller.actor {
+        Actor::Node(claimed) if claimed != from => {
+            tracing::warn!(%from, %claimed, "a node spoke for another one over HTTP");
+            None
+        }
+        _ => Some(caller),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use waifud_model::{command::Actor, token::Role};
+    use waifud_model::token::Role;
 
     #[test]
     fn a_vouched_caller_is_taken_off_the_request() {
-        let caller = Caller { actor: Actor::Node(NodeId::from_random(7)), role: Role::Viewer };
-        let mut request = Request::builder().header(Caller::HEADER, caller.to_string()).body(Body::empty()).unwrap();
-        assert_eq!(vouched_for(&mut request), Some(caller));
+        let from = NodeId::from_random(7);
+        let caller = Caller { actor: Actor::Local { node: NodeId::from_random(8), uid: 0 }, role: Role::Viewer };
+        let mut request = request_of(&caller);
+        assert_eq!(vouched_for(from, &mut request), Some(caller));
         assert!(request.headers().is_empty());
-        assert_eq!(vouched_for(&mut request), None);
+        assert_eq!(vouched_for(from, &mut request), None);
+    }
+
+    #[test]
+    fn a_node_speaks_for_itself_only() {
+        let (from, other) = (NodeId::from_random(7), NodeId::from_random(8));
+        let caller = |node| Caller { actor: Actor::Node(node), role: Role::Admin };
+        assert_eq!(vouched_for(from, &mut request_of(&caller(from))), Some(caller(from)));
+        assert_eq!(vouched_for(from, &mut request_of(&caller(other))), None);
+    }
+
+    fn request_of(caller: &Caller) -> Request<Body> {
+        Request::builder().header(Caller::HEADER, caller.to_string()).body(Body::empty()).unwrap()
     }
 
     #[test]
