@@ -62,6 +62,10 @@ impl Reports {
 
     fn push(&self, entry: Entry) {
         let mut queue = lock(&self.queue);
+        // A task that sees no effect says the same again, for as long as there is no quorum.
+        if !entry.is_history() && queue.contains(&entry) {
+            return;
+        }
         if queue.len() >= QUEUE
             && let Some(oldest) = queue.iter().position(Entry::is_history)
         {
@@ -133,5 +137,22 @@ impl Reports {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_waits_already_does_not_wait_twice() {
+        let reports = Reports::new(1);
+        let [one, other] = [[1; 16], [2; 16]].map(VmId::from_random);
+        for vm in [one, one, other, one] {
+            reports.gone(vm);
+        }
+        assert_eq!(reports.take(), [Entry::Gone(one)]);
+        assert_eq!(reports.take(), [Entry::Gone(other)]);
+        assert_eq!(reports.take(), []);
     }
 }
