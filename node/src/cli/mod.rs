@@ -104,12 +104,19 @@ async fn run(config: &Config) -> Result<(), Box<dyn Error>> {
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let stopper = stop.clone();
     tokio::spawn(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
+        let mut asked = async || {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        };
+        asked().await;
         tracing::info!("stopping; guests run on");
         stopper.cancel();
+        // Whoever asks again does not want to wait. Whatever is lost now a crash would lose too: nothing.
+        asked().await;
+        tracing::warn!("told to stop again: ending at once");
+        std::process::exit(i32::from(FAILED));
     });
     daemon::run(config.clone(), stop).await?;
     Ok(())
