@@ -8,9 +8,9 @@ use crate::facts::Facts;
 use std::{net::SocketAddr, sync::Arc, time::Duration, time::SystemTime};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use waifud_consensus::{Handle, Proposal};
+use waifud_consensus::{Handle, Proposal, ReadError};
 use waifud_gossip::{
-    identity::{Ca, Identity, IdentityDir},
+    identity::{Ca, CertificateError, DirError, Identity, IdentityDir, IdentityError},
     membership::Gossip,
 };
 use waifud_model::{
@@ -98,7 +98,7 @@ pub(super) async fn renew_certificate(
                 }
                 Ok(None) => {}
                 Err(error) => tracing::error!(
-                    %error,
+                    error = &error as &dyn std::error::Error,
                     expires = clock::since_epoch(current.expires_at()).0,
                     "this node's certificate cannot be renewed"
                 ),
@@ -110,13 +110,26 @@ pub(super) async fn renew_certificate(
     }
 }
 
+/// Why a certificate could not be renewed. It is tried again; the one in use is good for a third of its life.
+#[derive(Debug, thiserror::Error)]
+enum RenewError {
+    #[error("the cluster's CA cannot be read from the state")]
+    State(#[from] ReadError),
+    #[error("the cluster's CA does not read")]
+    Ca(#[from] CertificateError),
+    #[error("the CA did not sign")]
+    Sign(#[from] IdentityError),
+    #[error("the new certificate could not be kept")]
+    Keep(#[from] DirError),
+}
+
 /// None while the replica holds no cluster.
 async fn renew(
     consensus: &Handle,
     dir: &IdentityDir,
     current: &Identity,
     now: SystemTime,
-) -> anyhow::Result<Option<Identity>> {
+) -> Result<Option<Identity>, RenewError> {
     let Some(cluster) = consensus.read(|view| view.cluster()).await? else { return Ok(None) };
     let ca = Ca::from_der(&cluster.ca_cert, &cluster.ca_key)?;
     let fresh = current.renew(&ca, now)?;
