@@ -5,8 +5,14 @@
 
 use super::random;
 use async_trait::async_trait;
-use std::{io, sync::Arc};
-use tokio::sync::watch;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    sync::Arc,
+    time::Duration,
+};
+use tokio::{sync::watch, time::Instant};
+use tokio_util::sync::CancellationToken;
 use waifud_consensus::Handle;
 use waifud_gossip::membership::Gossip;
 use waifud_gossip::peers::{PeerStream, Peers, Protocol, Service};
@@ -79,14 +85,13 @@ impl Service for ImageBlocks {
 pub(super) struct WebImages {
     store: Arc<Store>,
     gossip: Gossip,
-    consensus: Handle,
 }
 
 impl WebImages {
     /// Over these.
     #[must_use]
-    pub(super) fn new(store: Arc<Store>, gossip: Gossip, consensus: Handle) -> Self {
-        Self { store, gossip, consensus }
+    pub(super) fn new(store: Arc<Store>, gossip: Gossip) -> Self {
+        Self { store, gossip }
     }
 }
 
@@ -103,13 +108,10 @@ impl Images for WebImages {
         Ok(Imported { version, sha256, size, virtual_size, format })
     }
 
+    /// Somebody else may have taken in the same bytes a moment ago, and wait for the cluster to agree; this node's replica
+    /// may be behind. Who waits [long enough](GRACE) need not guess.
     async fn release(&self, version: Blake3) {
-        let used = self.consensus.read(move |view| Ok(view.templates()?.iter().any(|t| t.version == version))).await;
-        match used {
-            Ok(true) => {}
-            Ok(false) => forget(&self.store, &self.gossip, version).await,
-            Err(error) => tracing::warn!(%version, %error, "an image that is of no use is kept"),
-        }
+        tracing::debug!(%version, "an image is of no use; it goes with the next that nobody names");
     }
 }
 
@@ -121,9 +123,13 @@ pub(super) fn announce(gossip: &Gossip, version: Blake3) {
 }
 
 async fn forget(store: &Store, gossip: &Gossip, version: Blake3) {
-    gossip.withdraw(&image_key(version));
-    if let Err(error) = store.remove(version).await {
-        tracing::warn!(%version, %error, "an image that is of no use is kept");
+    match store.remove_idle(version, GRACE).await {
+        Ok(true) => {
+            gossip.withdraw(&image_key(version));
+            tracing::info!(%version, "an image that no template names any more was removed");
+        }
+        Ok(false) => {}
+        Err(error) => tracing::warn!(%version, %error, "an image that is of no use is kept"),
     }
 }
 
@@ -188,33 +194,86 @@ fn chain(error: &dyn std::error::Error) -> String {
     line
 }
 
-/// Drops images that no template names any more, whenever the replicated state changes. Ends with `stop`.
-pub(super) async fn collect_garbage(
-    store: Arc<Store>,
-    gossip: Gossip,
-    consensus: Handle,
-    stop: tokio_util::sync::CancellationToken,
-) {
-    /// An import is in the store before its template is in the state; what is younger than this is left alone.
-    const GRACE: std::time::Duration = std::time::Duration::from_secs(300);
-    let mut unnamed: std::collections::BTreeMap<Blake3, tokio::time::Instant> = std::collections::BTreeMap::new();
+/// An import is in the store before its template is in the state; what is younger than this is left alone.
+const GRACE: Duration = Duration::from_secs(300);
+/// How long the question may take how far the replica must be.
+const CURRENT_WITHIN: Duration = Duration::from_secs(5);
+
+/// Drops images that no template names any more, and parts of such, a while after that is so. Ends with `stop`.
+pub(super) async fn collect_garbage(store: Arc<Store>, gossip: Gossip, consensus: Handle, stop: CancellationToken) {
+    let mut unnamed = BTreeMap::new();
     loop {
         if stop.run_until_cancelled(tokio::time::sleep(GRACE / 5)).await.is_none() {
             return;
         }
-        let named = consensus.read(|view| {
-            let cluster = view.cluster()?;
-            let versions = view.templates()?.into_iter().map(|t| t.version).collect::<std::collections::BTreeSet<_>>();
-            Ok(cluster.map(|_| versions))
-        });
-        let (Ok(Some(named)), Ok(held)) = (named.await, store.list().await) else { continue };
-        unnamed.retain(|version, _| held.contains(version) && !named.contains(version));
-        for version in held.into_iter().filter(|version| !named.contains(version)) {
-            let since = *unnamed.entry(version).or_insert_with(tokio::time::Instant::now);
-            if since.elapsed() >= GRACE {
-                tracing::info!(%version, "an image that no template names any more is removed");
-                forget(&store, &gossip, version).await;
+        match doomed(&store, &consensus, &mut unnamed).await {
+            Ok(doomed) => {
+                for version in doomed {
+                    forget(&store, &gossip, version).await;
+                }
             }
+            Err(error) => tracing::debug!(error, "which images are of no use cannot be told now"),
         }
+    }
+}
+
+/// What nobody has named for long enough; `unnamed` remembers since when.
+async fn doomed(
+    store: &Store,
+    consensus: &Handle,
+    unnamed: &mut BTreeMap<Blake3, Instant>,
+) -> Result<Vec<Blake3>, String> {
+    let mut held: BTreeSet<Blake3> = store.list().await.map_err(|e| chain(&e))?.into_iter().collect();
+    held.extend(store.unfinished().await.map_err(|e| chain(&e))?);
+    let templates = || consensus.read(|view| Ok((view.cluster()?.is_some(), view.templates()?)));
+    let mut idle = Vec::new();
+    let (founded, named) = templates().await.map_err(|e| chain(&e))?;
+    if founded {
+        let named = named.into_iter().map(|t| t.version).collect();
+        idle = unnamed_for_long(unnamed, &held, &named, Instant::now());
+    }
+    if !idle.is_empty() {
+        // A replica that is behind, or being filled, does not know the newest templates.
+        consensus.linearize(CURRENT_WITHIN).await.map_err(|e| chain(&e))?;
+        let (_, named) = templates().await.map_err(|e| chain(&e))?;
+        idle.retain(|version| named.iter().all(|template| template.version != *version));
+    }
+    Ok(idle)
+}
+
+fn unnamed_for_long(
+    unnamed: &mut BTreeMap<Blake3, Instant>,
+    held: &BTreeSet<Blake3>,
+    named: &BTreeSet<Blake3>,
+    now: Instant,
+) -> Vec<Blake3> {
+    unnamed.retain(|version, _| held.contains(version) && !named.contains(version));
+    for version in held.difference(named) {
+        unnamed.entry(*version).or_insert(now);
+    }
+    unnamed.iter().filter(|(_, since)| now.duration_since(**since) >= GRACE).map(|(version, _)| *version).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn only_what_nobody_names_for_long_goes() {
+        let [a, b] = [Blake3::of(b"a"), Blake3::of(b"b")];
+        let (held, mut unnamed) = (BTreeSet::from([a, b]), BTreeMap::new());
+        let named = |versions: &[Blake3]| versions.iter().copied().collect::<BTreeSet<_>>();
+        let start = Instant::now();
+        let mut look = |held: &BTreeSet<_>, names: &[Blake3], after| {
+            unnamed_for_long(&mut unnamed, held, &named(names), start + after)
+        };
+        assert_eq!(look(&held, &[a], Duration::ZERO), []);
+        assert_eq!(look(&held, &[a], GRACE - Duration::from_secs(1)), []);
+        assert_eq!(look(&held, &[a], GRACE), [b]);
+        // It was named in between, so the time begins anew.
+        assert_eq!(look(&held, &[a, b], GRACE), []);
+        assert_eq!(look(&held, &[a], GRACE + Duration::from_secs(1)), []);
+        assert_eq!(look(&held, &[a], GRACE * 2 + Duration::from_secs(1)), [b]);
+        assert_eq!(look(&BTreeSet::from([a]), &[a], GRACE * 3), [], "it is gone");
     }
 }

@@ -236,7 +236,7 @@ impl LocalNode {
             consensus: self.consensus.clone(),
             observer: Arc::new(GossipObserver::start(&self.gossip, stop.clone())),
             forwarder: Arc::new(PeerForwarder::new(self.peers.clone())),
-            images: Arc::new(WebImages::new(store.clone(), self.gossip.clone(), self.consensus.clone())),
+            images: Arc::new(WebImages::new(store.clone(), self.gossip.clone())),
             tasks: Arc::new(tasks.clone()),
             join_tokens: Arc::new(TokenMint),
             clock: Arc::new(WallClock),

@@ -23,10 +23,12 @@ use std::{
     io,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError, Weak},
+    time::Duration,
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::watch,
+    time::Instant,
 };
 use waifud_model::{
     digest::{Blake3, Sha256},
@@ -58,6 +60,9 @@ pub struct Store {
     tool: QemuImg,
     /// One lock for each version that is being fetched now: who comes second waits, and then finds it.
     fetching: Mutex<BTreeMap<Blake3, Weak<tokio::sync::Mutex<()>>>>,
+    /// When versions were taken in. Whoever does that records them in the cluster a little later; until then they look as
+    /// if nobody wanted them.
+    taken_in: tokio::sync::Mutex<BTreeMap<Blake3, Instant>>,
     progress: watch::Sender<BTreeMap<Blake3, Progress>>,
 }
 
@@ -75,6 +80,7 @@ impl Store {
             peers,
             tool: QemuImg::default(),
             fetching: Mutex::default(),
+            taken_in: tokio::sync::Mutex::default(),
             progress: watch::Sender::default(),
         })
     }
@@ -95,7 +101,8 @@ impl Store {
     {
         use futures::TryStreamExt;
         let stream = stream.map_err(|source| ImageError::Upload { source });
-        import::import(&self.layout, &self.tool, self.limits, stream, expected, progress).await
+        let imported = import::import(&self.layout, &self.tool, self.limits, stream, expected, progress).await?;
+        self.taken_in(imported).await
     }
 
     /// Takes in an image from an address.
@@ -110,7 +117,19 @@ impl Store {
     ) -> Result<ImportedImage, ImageError> {
         let body = self.downloader.get(url, expected.is_some()).await?;
         let expected = Expected { sha256: expected, size: body.size };
-        import::import(&self.layout, &self.tool, self.limits, body.stream, expected, progress).await
+        let imported = import::import(&self.layout, &self.tool, self.limits, body.stream, expected, progress).await?;
+        self.taken_in(imported).await
+    }
+
+    /// Notes that a version was taken in. It may have been here already, and removed as unwanted since it was found.
+    async fn taken_in(&self, imported: ImportedImage) -> Result<ImportedImage, ImageError> {
+        let mut taken_in = self.taken_in.lock().await;
+        if self.find(imported.version).await?.is_none() {
+            let path = self.layout.image(imported.version, imported.format);
+            return Err(ImageError::Io { doing: "keep", path, source: io::ErrorKind::NotFound.into() });
+        }
+        taken_in.insert(imported.version, Instant::now());
+        Ok(imported)
     }
 
     /// Answers a peer's questions for parts of images until it ends the stream.
@@ -148,6 +167,20 @@ impl Store {
     pub async fn unfinished(&self) -> Result<Vec<Blake3>, ImageError> {
         let layout = self.layout.clone();
         blocking(move || layout.parts()).await
+    }
+
+    /// Removes a version as [`Self::remove`] does, unless it was taken in less than `idle` ago. False: it was.
+    ///
+    /// # Errors
+    /// If some of it may still be there.
+    pub async fn remove_idle(&self, version: Blake3, idle: Duration) -> Result<bool, ImageError> {
+        let mut taken_in = self.taken_in.lock().await;
+        taken_in.retain(|_, at| at.elapsed() < idle);
+        if taken_in.contains_key(&version) {
+            return Ok(false);
+        }
+        self.remove(version).await?;
+        Ok(true)
     }
 
     /// Removes a version and every part of it; nothing happens if there is none. Disks that stand on it break: the

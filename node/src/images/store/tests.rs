@@ -92,6 +92,22 @@ fn record(image: &ImportedImage) -> TemplateVersion {
 }
 
 #[tokio::test]
+async fn what_was_taken_in_a_moment_ago_is_not_removed_as_idle() {
+    let (_dir, store) = store(Arc::new(NoPeers));
+    let bytes = image(1);
+    let version = import(&store, &bytes).await.unwrap().version;
+    assert!(!store.remove_idle(version, Duration::from_secs(60)).await.unwrap());
+    assert!(store.present(version).await);
+    assert!(store.remove_idle(version, Duration::ZERO).await.unwrap());
+    assert!(!store.present(version).await);
+    // The same bytes again: they count as new although they were here before.
+    import(&store, &bytes).await.unwrap();
+    import(&store, &bytes).await.unwrap();
+    assert!(!store.remove_idle(version, Duration::from_secs(60)).await.unwrap());
+    assert!(store.present(version).await);
+}
+
+#[tokio::test]
 async fn an_image_comes_in() {
     let (_dir, store) = store(Arc::new(NoPeers));
     let bytes = image(3);
