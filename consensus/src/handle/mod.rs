@@ -21,7 +21,7 @@ pub(crate) use status::halted;
 pub use status::{Role, Status};
 
 use crate::{
-    config::Config,
+    config::{Config, Storage},
     database::{DirLock, Halted},
     liveness::Liveness,
     log::LogStore,
@@ -38,7 +38,7 @@ use openraft::{
 use rusqlite::TransactionBehavior;
 use std::{
     collections::BTreeSet,
-    fmt,
+    fmt, io,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -115,6 +115,21 @@ impl Handle {
         let mut applied = self.inner.state.watch();
         let reached = applied.wait_for(|applied| applied.index >= index);
         matches!(tokio::time::timeout(timeout, reached).await, Ok(Ok(_)))
+    }
+
+    /// Makes what the local replica has applied survive a power cut. Nobody needs it for the cluster's sake: what a replica
+    /// loses it applies again. It is for whoever is about to throw away what only an empty replica would need.
+    ///
+    /// # Errors
+    /// If the disk fails.
+    pub async fn sync(&self) -> io::Result<()> {
+        let state = self.inner.state.clone();
+        match self.inner.config.storage {
+            Storage::Inline { .. } => state.sync(),
+            Storage::Threads => tokio::task::spawn_blocking(move || state.sync())
+                .await
+                .unwrap_or_else(|error| Err(io::Error::other(error))),
+        }
     }
 
     /// How far the local replica is, announced after every batch of entries.

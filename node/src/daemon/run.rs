@@ -22,7 +22,11 @@ use crate::{
     images::{AddressPolicy, DownloadSettings, ImageError, Limits, Store, StoreSettings},
 };
 use axum::middleware::from_fn_with_state;
-use std::{io, path::PathBuf, sync::Arc};
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use waifud_consensus::{Config as ConsensusConfig, Handle, Liveness, StartError, Timing, config::VoterRule};
@@ -202,11 +206,7 @@ impl LocalNode {
         tracing::info!(node = %self.me, name = %self.name, socket = %config.api.socket.display(), "waifud serves");
 
         let Some((cluster, record)) = self.wait_for_record(&mut known, stop).await? else { return Ok(()) };
-        if let Err(error) = std::fs::remove_file(layout.cluster().peers())
-            && error.kind() != io::ErrorKind::NotFound
-        {
-            tracing::warn!(%error, "the first table of peers could not be removed; it is not used any more");
-        }
+        self.leave_first_table_behind(&layout.cluster().peers()).await;
         let tls = https::acceptor(config, &cluster, &record)?;
         let public = waifud_web::router(app.clone()).layer(from_fn_with_state(app, bearer::identify));
         tracker.spawn(door.serve(tls, public, stop.clone()));
@@ -263,6 +263,20 @@ impl LocalNode {
             (Some(cluster), Some(node)) => Some((cluster, node)),
             _ => None,
         })
+    }
+
+    /// Once this node is in its own replica, the replica knows better who the peers are. But not before that is safe: a power
+    /// cut that took both would leave a member that takes itself for removed.
+    async fn leave_first_table_behind(&self, first: &Path) {
+        let removed = match self.consensus.sync().await {
+            Ok(()) => std::fs::remove_file(first),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = removed
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            tracing::warn!(%error, "the first table of peers stays; it is not used any more");
+        }
     }
 
     async fn close(self) {
