@@ -1,4 +1,5 @@
 //! The wall clock: read here and handed to whoever may know the time.
+//! How far it is from those of the others is [`skew`](super::skew)'s business.
 
 use std::{
     sync::Arc,

@@ -1,15 +1,29 @@
 //! Keeps the two pictures of the other nodes in step: who they are, from the replicated state to the peers' table; who
-//! is alive, from gossip to consensus.
+//! is alive and whose clock is wrong, from gossip to consensus.
 //!
-//! In: the applied state, gossip's members. Out: a [`PeerTable`] that the endpoint obeys, a [`Liveness`] that consensus
-//! listens to. A machine that has just joined knows its peers from the member that let it in, until its own replica has
-//! caught up so far that it finds itself in it.
+//! In: the applied state, gossip's members and their clocks. Out: a [`PeerTable`] that the endpoint obeys, a [`Liveness`]
+//! that consensus listens to. A machine that has just joined knows its peers from the member that let it in, until its
+//! own replica has caught up so far that it finds itself in it.
 
-use std::{collections::BTreeMap, io, path::Path, sync::Arc, time::Duration};
+use super::{
+    clock,
+    skew::{CLOCK, Skew},
+};
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    io::{self, Write as _},
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use waifud_consensus::{Handle, Liveness};
-use waifud_gossip::{Peer, PeerTable, membership::Members};
+use waifud_gossip::{
+    Peer, PeerTable,
+    membership::{Gossip, Members},
+};
 use waifud_model::ids::NodeId;
 
 /// Commits come by the thousand; who is a member changes rarely. The table is looked at this often at the most.
@@ -38,12 +52,14 @@ pub(super) fn read_first_table(path: &Path) -> io::Result<PeerTable> {
     }
 }
 
-/// Keeps the first table for the first start.
+/// Keeps the first table for the first start, also if the power goes before that.
 ///
 /// # Errors
 /// If it cannot be written.
 pub(super) fn write_first_table(path: &Path, table: &PeerTable) -> io::Result<()> {
-    std::fs::write(path, serde_json::to_vec_pretty(table).map_err(io::Error::other)?)
+    let mut file = File::create(path)?;
+    file.write_all(&serde_json::to_vec_pretty(table).map_err(io::Error::other)?)?;
+    file.sync_all()
 }
 
 /// The table that the replicated state gives; empty while it holds no cluster.
@@ -102,18 +118,38 @@ fn judge(me: NodeId, before: Standing, replicated: &PeerTable) -> Standing {
     }
 }
 
-/// Tells consensus who is alive. Ends with `stop`.
+/// Tells consensus who is alive, and how far this node's clock is off. Ends with `stop`.
 pub(super) async fn follow_members(
-    mut members: watch::Receiver<Arc<Members>>,
+    me: NodeId,
+    gossip: Gossip,
     liveness: watch::Sender<Liveness>,
     stop: CancellationToken,
 ) {
+    let (mut members, mut observations) = (gossip.members(), gossip.observations());
+    let mut skew = Skew::default();
     loop {
-        let current = members.borrow_and_update().clone();
-        liveness.send_replace(alive(&current));
+        for (node, seen) in observations.borrow_and_update().iter() {
+            if let Some(said) = seen.get(CLOCK) {
+                skew.hear(*node, said, clock::now());
+            }
+        }
+        let mut current = alive(&members.borrow_and_update());
+        current.clock_offset_ms = skew.offset_ms(me, &current.alive);
+        liveness.send_if_modified(|known| {
+            let changed = *known != current;
+            if changed && current.clock_is_wrong() && !known.clock_is_wrong() {
+                tracing::error!(
+                    ahead_ms = current.clock_offset_ms,
+                    "this node's clock is far from the others'; it does not lead until that is mended"
+                );
+            }
+            *known = current;
+            changed
+        });
         tokio::select! {
             () = stop.cancelled() => return,
             changed = members.changed() => if changed.is_err() { return },
+            changed = observations.changed() => if changed.is_err() { return },
         }
     }
 }

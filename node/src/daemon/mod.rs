@@ -26,6 +26,7 @@ mod raft_link;
 mod random;
 mod reconcile_ports;
 mod run;
+mod skew;
 mod upkeep;
 mod workload;
 

@@ -13,7 +13,7 @@ use super::{
     raft_link::{RaftCalls, RaftLink, RaftSnapshots},
     random::SystemRandom,
     reconcile_ports::ReconcileTasks,
-    upkeep,
+    skew, upkeep,
     workload::{self, Workload},
 };
 use crate::{
@@ -180,7 +180,8 @@ impl LocalNode {
         let (standing, mut known) = watch::channel(Standing::CatchingUp);
         let (consensus, gossip) = (&self.consensus, &self.gossip);
         tracker.spawn(membership::follow_table(self.me, consensus.clone(), self.table.clone(), standing, stop.clone()));
-        tracker.spawn(membership::follow_members(gossip.members(), self.liveness.clone(), stop.clone()));
+        tracker.spawn(membership::follow_members(self.me, gossip.clone(), self.liveness.clone(), stop.clone()));
+        tracker.spawn(skew::tell(gossip.clone(), stop.clone()));
         tell(gossip, VERSION, BUILD.to_owned());
         tell(gossip, STARTED, clock::now().0.to_string());
 
