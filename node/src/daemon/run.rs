@@ -208,6 +208,8 @@ impl LocalNode {
 
         let Some((cluster, record)) = self.wait_for_record(&mut known, stop).await? else { return Ok(()) };
         self.leave_first_table_behind(&layout.cluster().peers()).await;
+        // A new address is in the configuration before it is in the record.
+        let record = Node { advertise: config.node.advertise.unwrap_or(record.advertise), ..record };
         let tls = https::acceptor(config, &cluster, &record)?;
         let public = waifud_web::router(app.clone()).layer(from_fn_with_state(app, bearer::identify));
         tracker.spawn(door.serve(tls, public, stop.clone()));
