@@ -8,7 +8,7 @@ use crate::facts::Facts;
 use std::{net::SocketAddr, sync::Arc, time::Duration, time::SystemTime};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use waifud_consensus::{Handle, Proposal, ReadError};
+use waifud_consensus::{Handle, Proposal, ProposeError, ReadError};
 use waifud_gossip::{
     identity::{Ca, CertificateError, DirError, Identity, IdentityDir, IdentityError},
     membership::Gossip,
@@ -25,7 +25,8 @@ const AGAIN: Duration = Duration::from_secs(5);
 const TELL: Duration = Duration::from_secs(5);
 const LOOK: Duration = Duration::from_secs(60 * 60);
 
-/// Sees to it that the replicated record of `me` says what `facts` and `advertise` say. Ends when it does, or with `stop`.
+/// Sees to it that the replicated record of `me` says what `facts` and `advertise` say. Ends when it does, when the cluster
+/// refuses it, or with `stop`.
 pub(super) async fn tell_facts(
     me: NodeId,
     consensus: Handle,
@@ -52,6 +53,10 @@ pub(super) async fn tell_facts(
             match consensus.propose(Proposal { request, actor: Actor::Node(me), command }).await {
                 Ok(_) => {
                     return tracing::info!(capacity = ?facts.capacity, "the cluster knows what this node gives now");
+                }
+                // Every try is an entry in everybody's log, and the same command is refused again until a person acts.
+                Err(ProposeError::Rejected { reject, .. }) => {
+                    return tracing::error!(%reject, "the cluster refuses what this node gives; mend its configuration");
                 }
                 Err(error) => tracing::info!(%error, "the cluster cannot be told now what this node gives"),
             }
