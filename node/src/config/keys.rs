@@ -3,7 +3,6 @@
 
 use super::Config;
 use std::{path::PathBuf, str::FromStr, time::Duration};
-use waifud_model::labels::{Label, Labels};
 
 /// One setting.
 #[derive(Debug)]
@@ -79,12 +78,6 @@ fn duration(values: &[String]) -> Result<Duration, String> {
     if duration.is_zero() { Err(format!("{value:?} is no time at all; expected {expected}")) } else { Ok(duration) }
 }
 
-fn labels(values: &[String]) -> Result<Labels, String> {
-    let pair = |value: &String| value.parse().map(|Label { key, value }| (key, value));
-    let pairs: Result<std::collections::BTreeMap<_, _>, _> = values.iter().map(pair).collect();
-    pairs.and_then(Labels::try_from).map_err(|error| error.to_string())
-}
-
 /// Linux keeps interface names in 16 bytes, the last of them zero.
 fn bridge(values: &[String]) -> Result<String, String> {
     let name: String = one(values, "an interface name")?;
@@ -132,9 +125,6 @@ pub const KEYS: &[Key] = &[
     Key { section: "node", name: "accel", form: "auto|kvm|tcg", list: false,
         help: "how guests run (default auto: on the CPU where it can, else emulated)",
         set: |c, v| one(v, "auto, kvm or tcg").map(|x| c.node.accel = x) },
-    Key { section: "node", name: "labels", form: "KEY=VALUE,…", list: true,
-        help: "for filters and placement",
-        set: |c, v| labels(v).map(|x| c.node.labels = x) },
     Key { section: "api", name: "socket", form: "PATH", list: false,
         help: "the local socket (default /run/waifud/api.sock)",
         set: |c, v| path(v).map(|x| c.api.socket = x) },

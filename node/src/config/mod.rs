@@ -29,7 +29,7 @@ use std::{
     path::PathBuf,
     time::Duration,
 };
-use waifud_model::{labels::Labels, name::NodeName, size::ByteSize};
+use waifud_model::{name::NodeName, size::ByteSize};
 
 /// The prefix length of each node's subnet: 253 guests a node, and 256 nodes in the default /16.
 pub const SUBNET_PREFIX: u8 = 24;
@@ -70,8 +70,6 @@ pub struct NodeConfig {
     pub disk: Option<ByteSize>,
     /// How guests run.
     pub accel: Accel,
-    /// For filters and placement.
-    pub labels: Labels,
 }
 
 impl Default for NodeConfig {
@@ -85,7 +83,6 @@ impl Default for NodeConfig {
             memory: None,
             disk: None,
             accel: Accel::Auto,
-            labels: Labels::default(),
         }
     }
 }

@@ -115,9 +115,6 @@ fn values(key: &Key, value: &DeValue<'_>) -> Result<Vec<String>, String> {
     };
     match value {
         DeValue::Array(items) if key.list => items.iter().map(|item| scalar(item.get_ref())).collect(),
-        DeValue::Table(pairs) if key.list => {
-            pairs.iter().map(|(name, value)| Ok(format!("{}={}", name.get_ref(), scalar(value.get_ref())?))).collect()
-        }
         _ if key.list => Err(format!("expected an array, for example [{:?}]", key.form.trim_end_matches(",…"))),
         other => Ok(vec![scalar(other)?]),
     }

@@ -27,7 +27,6 @@ memroy = "4G"
 memory = "lots"
 cpus = -1
 data_dir = "relative/path"
-labels = { rack = "a", "bad key" = "b" }
 
 [api]
 listen = "7443"
@@ -52,13 +51,12 @@ no_masquerade = "192.168.0.0/16"
             waifud.toml:4: [node] memory: "lots" is not a size; write a number with K, M, G or T, for example 512M or 10G
             waifud.toml:5: [node] cpus: "-1" is not a number of CPUs
             waifud.toml:6: [node] data_dir: "relative/path" is not an absolute path
-            waifud.toml:7: [node] labels: "bad key" is not a label key: letters, digits, '.', '_', '-' and '/', at most 63, beginning with a letter or digit
-            waifud.toml:10: [api] listen: "7443" is not an address with a port, for example 0.0.0.0:7443
-            waifud.toml:13: [hypervisor] shutdown_grace: "soon" is not a time, for example 500ms, 30s or 10min
-            waifud.toml:15: there is no section [nodes]; did you mean "node"?
-            waifud.toml:19: [network] cidr: "10.77.0.0" is not a network, for example 10.77.0.0/16
-            waifud.toml:20: [network] mtu: 12 is outside 576 to 9216
-            waifud.toml:21: [network] no_masquerade: expected an array, for example ["CIDR"]
+            waifud.toml:9: [api] listen: "7443" is not an address with a port, for example 0.0.0.0:7443
+            waifud.toml:12: [hypervisor] shutdown_grace: "soon" is not a time, for example 500ms, 30s or 10min
+            waifud.toml:14: there is no section [nodes]; did you mean "node"?
+            waifud.toml:18: [network] cidr: "10.77.0.0" is not a network, for example 10.77.0.0/16
+            waifud.toml:19: [network] mtu: 12 is outside 576 to 9216
+            waifud.toml:20: [network] no_masquerade: expected an array, for example ["CIDR"]
             WAIFUD_NODE_DISK: "big" is not a size; write a number with K, M, G or T, for example 512M or 10G
             --listen: "nowhere" is not an address with a port, for example 0.0.0.0:7443
         "#]],

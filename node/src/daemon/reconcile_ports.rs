@@ -10,7 +10,7 @@ use std::{
     sync::{Arc, OnceLock},
     time::Duration,
 };
-use tokio::sync::watch;
+use tokio::sync::{OnceCell, watch};
 use waifud_api::{time::Time, vm::LastError};
 use waifud_consensus::{Applied, Handle, LinearizeError, Proposal, ProposeError};
 use waifud_gossip::membership::Gossip;
@@ -26,12 +26,19 @@ use waifud_web::ports::Tasks;
 /// How long the question may take whether a VM is really gone. Nothing waits for the answer but a clean-up.
 const FATE_WITHIN: Duration = Duration::from_secs(5);
 
+/// How long a node that has just started waits for the others to tell what it missed, before it does what its own replica
+/// says: a VM that was deleted meanwhile must not be started once more. Without quorum it goes on after this.
+const CATCH_UP_WITHIN: Duration = Duration::from_secs(10);
+/// Between two tries to catch up.
+const CATCH_UP_AGAIN: Duration = Duration::from_millis(200);
+
 /// What the replicated state wants of this node.
 #[derive(Debug)]
 pub struct ReplicaIntent {
     me: NodeId,
     consensus: Handle,
     changed: watch::Receiver<u64>,
+    caught_up: OnceCell<()>,
 }
 
 impl ReplicaIntent {
@@ -40,7 +47,19 @@ impl ReplicaIntent {
     pub fn new(me: NodeId, consensus: Handle) -> Self {
         let (sender, changed) = watch::channel(0);
         tokio::spawn(pass_on(consensus.applied(), sender));
-        Self { me, consensus, changed }
+        Self { me, consensus, changed, caught_up: OnceCell::new() }
+    }
+
+    /// Hears what the cluster agreed on while this node was away, for [`CATCH_UP_WITHIN`] at most.
+    async fn catch_up(&self) {
+        let heard = async {
+            while self.consensus.linearize(CATCH_UP_WITHIN).await.is_err() {
+                tokio::time::sleep(CATCH_UP_AGAIN).await;
+            }
+        };
+        if tokio::time::timeout(CATCH_UP_WITHIN, heard).await.is_err() {
+            tracing::warn!("no quorum since the start: this node does what its own copy of the state says");
+        }
     }
 }
 
@@ -60,6 +79,7 @@ impl Intent for ReplicaIntent {
     }
 
     async fn wanted(&self) -> Result<Vec<Arc<Wanted>>, IntentError> {
+        self.caught_up.get_or_init(|| self.catch_up()).await;
         let me = self.me;
         let read = self.consensus.read(move |view| {
             if view.cluster()?.is_none() {

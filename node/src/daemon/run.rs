@@ -56,6 +56,9 @@ pub enum RunError {
         "this node was removed from its cluster; its VMs' disks are still here. To use the machine again, remove {0} and join"
     )]
     Removed(PathBuf),
+    /// The part of waifud that follows the node table ended by itself: a mistake in waifud.
+    #[error("waifud has lost sight of the node table, which is a mistake of its own; it has to be started again")]
+    FollowerDied,
     /// The identity does not read.
     #[error("this node's identity cannot be used")]
     Identity(#[from] DirError),
@@ -201,7 +204,6 @@ impl LocalNode {
         self.peers.open_join_desk(Arc::new(Desk::new(self.me, consensus.clone(), clock::now)));
 
         let socket = LocalSocket::bind(&config.api.socket, config.api.socket_group.as_deref())?;
-        let door = Https::bind(config.api.listen).await?;
         tracker.spawn(socket.serve(self.me, router, stop.clone()));
         ready();
         tracing::info!(node = %self.me, name = %self.name, socket = %config.api.socket.display(), "waifud serves");
@@ -210,6 +212,8 @@ impl LocalNode {
         self.leave_first_table_behind(&layout.cluster().peers()).await;
         // A new address is in the configuration before it is in the record.
         let record = Node { advertise: config.node.advertise.unwrap_or(record.advertise), ..record };
+        // Not before: what is bound is connected to, and nobody is to wait behind a door that cannot be opened yet.
+        let door = Https::bind(config.api.listen).await?;
         let tls = https::acceptor(config, &cluster, &record)?;
         let public = waifud_web::router(app.clone()).layer(from_fn_with_state(app, bearer::identify));
         tracker.spawn(door.serve(tls, public, stop.clone()));
@@ -225,10 +229,10 @@ impl LocalNode {
         let workload =
             Workload::start(config, layout, &cluster, &record, &facts, store, gossip, consensus, stop).await?;
         tasks.attach(workload.reconciler());
-        wait_for_end(&mut known, stop).await;
+        let ended = wait_for_end(&mut known, stop).await;
         stopping();
         workload.stop().await;
-        Ok(())
+        ended
     }
 
     fn app(&self, store: &Arc<Store>, tasks: &ReconcileTasks, stop: &CancellationToken) -> App {
@@ -258,7 +262,8 @@ impl LocalNode {
         let member = standing.wait_for(|s| *s == Standing::Member);
         match stop.run_until_cancelled(member).await {
             Some(Ok(_)) => {}
-            Some(Err(_)) | None => return Ok(None),
+            Some(Err(_)) => return Err(RunError::FollowerDied),
+            None => return Ok(None),
         }
         let me = self.me;
         let read = self.consensus.read(move |view| Ok((view.cluster()?, view.node(me)?))).await?;
@@ -314,16 +319,20 @@ fn store_settings(config: &Config, layout: &Layout) -> StoreSettings {
 
 /// Returns when the daemon is to stop. That this node was removed is said, and waited out: its guests still run, and the
 /// person who removed it may want to look at them here.
-async fn wait_for_end(standing: &mut watch::Receiver<Standing>, stop: &CancellationToken) {
-    let removed = async {
-        if standing.wait_for(|s| *s == Standing::Removed).await.is_ok() {
-            tracing::error!(
+///
+/// # Errors
+/// If nobody tells any more who is a member.
+async fn wait_for_end(standing: &mut watch::Receiver<Standing>, stop: &CancellationToken) -> Result<(), RunError> {
+    loop {
+        match stop.run_until_cancelled(standing.changed()).await {
+            None => return Ok(()),
+            Some(Err(_)) => return Err(RunError::FollowerDied),
+            Some(Ok(())) if *standing.borrow_and_update() == Standing::Removed => tracing::error!(
                 "this node was removed from the cluster; stop waifud and remove its cluster directory to join again"
-            );
+            ),
+            Some(Ok(())) => {}
         }
-        std::future::pending::<()>().await;
-    };
-    let _ = stop.run_until_cancelled(removed).await;
+    }
 }
 
 /// Tells systemd, where it listens, that clients are served.
