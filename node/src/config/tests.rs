@@ -1,3 +1,5 @@
+//! The reader is asked for all mistakes at once, for the weight of each source, and for an example that holds.
+
 use super::*;
 use expect_test::{Expect, expect};
 use std::path::Path;

@@ -8,11 +8,7 @@ use super::{
 };
 use askama::Template;
 use std::path::Path;
-use waifud_model::{
-    ids::ClusterId,
-    node::Arch,
-    template::ImageFormat,
-};
+use waifud_model::{ids::ClusterId, node::Arch, template::ImageFormat};
 
 /// What libvirt calls a domain's type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
