@@ -10,7 +10,7 @@ use std::process::{Command, Output};
 use waifud_tests::sim::{Outcome, Planted};
 
 /// Two CPUs simulate some fifty a minute without optimisation, with openraft's own assertions; `waifud-sim --seeds` runs more.
-const SEEDS: &str = "100";
+const SEEDS: &str = "200";
 
 /// A bug that needs more is one that the invariants do not look for.
 const SEEDS_FOR_A_BUG: &str = "200";

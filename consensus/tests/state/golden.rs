@@ -107,7 +107,7 @@ fn states_keep_their_digest() {
     let mut bench = Bench::empty();
     let outcomes: Vec<bool> = envelopes().iter().map(|envelope| bench.apply(envelope).unwrap().is_ok()).collect();
     assert_eq!(outcomes.iter().filter(|accepted| !**accepted).count(), 1, "{outcomes:?}");
-    expect!["a0cfaa9fc25c8d3b7c14f64e0cebc08ab588cbf39ba97d88e7736f896383c676"]
+    expect!["dfe27e8c6a1eecb0650671da09cf9cdf443e8ee46712acda40d742f64b2ae9a6"]
         .assert_eq(&bench.view().digest().unwrap().to_string());
 }
 
