@@ -1,7 +1,7 @@
 //! What this machine can give to VMs, and how it can run them.
 //!
 //! In: `/proc`, the data directory's file system, the caps of the configuration. Out: a [`Capacity`] for the replicated
-//! state, and the [`Accel`] guests are defined with. [`decide`] and the readers of `/proc` are pure; only [`detect`] looks.
+//! state, and the [`Accel`] guests are defined with. `decide` and the readers of `/proc` are pure; only [`detect`] looks.
 
 use crate::{
     config::{self, NodeConfig},

@@ -9,7 +9,7 @@
 //!   flags ┘
 //! ```
 //!
-//! A new setting is a field here, a line in [`keys`], and a line in `docs/waifud.example.toml`; a test holds them together.
+//! A new setting is a field here, a line in `keys`, and a line in `docs/waifud.example.toml`; a test holds them together.
 
 mod error;
 mod keys;

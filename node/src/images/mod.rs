@@ -2,7 +2,7 @@
 //! out: a read-only file that volumes are made from, and blocks for peers.
 //!
 //! Nothing unverified ever gets a name here: a file is called by its digest only after every byte of it was checked
-//! against that digest, and looked at by [`inspect`]. What stands under such a name is never written to again.
+//! against that digest, and looked at by `inspect`. What stands under such a name is never written to again.
 //!
 //! ```text
 //!   upload ───┐

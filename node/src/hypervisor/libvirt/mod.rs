@@ -1,4 +1,4 @@
-//! Guests by libvirt. Two [lanes](lane): one looks, one changes, so that a guest that takes long to stop does not make the
+//! Guests by libvirt. Two lanes: one looks, one changes, so that a guest that takes long to stop does not make the
 //! states of all others unknown. Events come from the lane that looks.
 //!
 //! ```text
