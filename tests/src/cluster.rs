@@ -50,14 +50,18 @@ impl Cluster {
         for index in 1..=count {
             cluster.add(index, settings)?;
         }
-        let voters = if count < 3 { 1 } else { count.min(5) | 1 };
+        let voters = match count {
+            ..3 => 1,
+            3 | 4 => 3,
+            _ => 5,
+        };
         for index in 1..=count {
             let client = cluster.client(index);
             wait("all nodes to vote", async || {
                 let status = client.cluster().await.ok()?.value;
                 let alive = status.members.iter().filter(|m| m.alive).count();
                 let voting = status.members.iter().filter(|m| m.role != NodeRole::Learner).count();
-                (alive == count && voting >= voters.min(count) && status.quorum).then_some(())
+                (alive == count && voting >= voters && status.quorum).then_some(())
             })
             .await?;
         }
