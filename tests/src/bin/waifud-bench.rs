@@ -17,7 +17,7 @@ use std::{
     path::{Path, PathBuf},
     time::Instant,
 };
-use waifud_tests::bench::{Part, Scale, run, serve_raft};
+use waifud_tests::bench::{Part, Scale, Table, run, serve_raft};
 
 /// Measures waifud beside etcd, plain libvirt and the disk
 #[derive(Debug, Parser)]
@@ -56,11 +56,12 @@ async fn main() -> Result<()> {
     let begun = Instant::now();
     let progress = |what: &str| eprintln!("[{:4} s, load {}] {what}", begun.elapsed().as_secs(), load());
     let before = load();
-    let table = run(&scale, &parts, &progress).await?;
-    println!("{} on {}; load before {before}", build()?, machine());
+    let mut table = Table::default();
+    let outcome = run(&scale, &parts, &mut table, &progress).await;
+    println!("{} on {}; load {before} before, {} after", build()?, machine(), load());
     println!("The ratio is waifud's figure to the one beside it, both taken in this run.");
     print!("{table}");
-    Ok(())
+    outcome
 }
 
 /// The programs that were measured: those beside this one.
