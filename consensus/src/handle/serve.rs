@@ -12,7 +12,7 @@ use crate::{
 use bytes::Bytes;
 use openraft::{
     Snapshot,
-    raft::{AppendEntriesRequest, TransferLeaderRequest, VoteRequest},
+    raft::{AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest, VoteRequest},
 };
 use std::fmt::Display;
 use tokio::{io::AsyncRead, time::timeout};
@@ -75,10 +75,13 @@ impl Handle {
         let header: SnapshotHeader = wire::unpack(&header)?;
         own_vote(from, &header.vote)?;
         let answer: SnapshotAnswer = match self.inner.snapshots.receive(&header, reader).await {
-            Ok(snapshot) => {
-                let snapshot = Snapshot { meta: header.meta, snapshot };
-                self.answered(self.inner.raft.install_full_snapshot(header.vote, snapshot).await)
-            }
+            Ok(snapshot) => match self.without_snapshot(&header).await {
+                Some(answer) => Ok(answer),
+                None => {
+                    let snapshot = Snapshot { meta: header.meta, snapshot };
+                    self.answered(self.inner.raft.install_full_snapshot(header.vote, snapshot).await)
+                }
+            },
             Err(error) => {
                 tracing::warn!(%from, error = crate::database::chain(&error), "a snapshot was not taken");
                 Err(error.to_string())
@@ -91,6 +94,28 @@ impl Handle {
     async fn serve_proposal(&self, proposal: Proposal) -> ProposalAnswer {
         let lead = self.lead(proposal);
         timeout(self.inner.config.timing.answer_within, lead).await.unwrap_or(ProposalAnswer::Unknown)
+    }
+
+    /// The answer to a snapshot that ends where this node's log already goes on: what it would bring is here, entry by entry
+    /// (Raft's log matching property), so the log's word is enough and nothing is replaced.
+    ///
+    /// Such a snapshot is one that was overtaken on its way, or sent again because its answer was lost. openraft would take
+    /// its position for the newest one submitted, and that position must not go back.
+    async fn without_snapshot(&self, header: &SnapshotHeader) -> Option<SnapshotResponse<Types>> {
+        let last = header.meta.last_log_id?;
+        let probe = AppendEntriesRequest {
+            vote: header.vote,
+            prev_log_id: Some(last),
+            entries: Vec::new(),
+            // What is in a snapshot was committed.
+            leader_commit: Some(last),
+        };
+        match self.inner.raft.append_entries(probe).await {
+            Ok(AppendEntriesResponse::Success) => Some(SnapshotResponse::new(header.vote)),
+            Ok(AppendEntriesResponse::HigherVote(vote)) => Some(SnapshotResponse::new(vote)),
+            // The log does not reach so far, or disagrees; or Raft has ended, which the installation will say.
+            Ok(AppendEntriesResponse::PartialSuccess(_) | AppendEntriesResponse::Conflict) | Err(_) => None,
+        }
     }
 
     fn answered<T, E: Display>(&self, result: Result<T, E>) -> Answered<T> {
