@@ -40,8 +40,10 @@ pub(super) async fn measure(scale: &Scale, table: &mut Table, progress: &dyn Fn(
     progress("the disk");
     let disk = floor::measure(&lab.host(1).path("/var/lib/waifud"), scale.syncs)?;
 
-    progress("etcd: writes");
     let mut etcd = Etcd::start(&lab).await?;
+    progress("etcd: idle");
+    let etcd_idle = etcd.idle(scale).await?;
+    progress("etcd: writes");
     let mut etcd_loads = Loads::new();
     for clients in scale.clients {
         etcd_loads.push(etcd.load(clients, scale).await?);
@@ -52,8 +54,6 @@ pub(super) async fn measure(scale: &Scale, table: &mut Table, progress: &dyn Fn(
         etcd_losses.killed.push(etcd.lose_leader(true).await?);
         etcd_losses.stopped.push(etcd.lose_leader(false).await?);
     }
-    progress("etcd: idle");
-    let etcd_idle = etcd.idle(scale).await?;
     etcd.end()?;
 
     progress("bare Raft: writes");
