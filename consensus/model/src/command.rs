@@ -1,10 +1,12 @@
 //! What the log holds: typed commands in envelopes. Their encoding is pinned by golden bytes; fields are only ever added.
 
 use crate::{
+    cloud_init::{CloudDefaults, CloudInit, UserData},
     digest::{Blake3, Fingerprint},
     event::EventKind,
     ids::{ClusterId, Generation, NodeId, TokenId, VmId},
-    name::{NodeName, TemplateName, VmName},
+    mesh::{MeshEnd, MeshKey, NetPeer},
+    name::{NodeName, PeerName, TemplateName, VmName},
     node::{Capacity, Node},
     template::TemplateVersion,
     time::Timestamp,
@@ -110,6 +112,13 @@ pub enum Command {
         /// The new key.
         fingerprint: Fingerprint,
     },
+    /// A node made its end of the mesh, or another one.
+    SetMeshEnd {
+        /// Which.
+        node: NodeId,
+        /// Its public key and port.
+        end: MeshEnd,
+    },
     /// New VMs may, or may no longer, be placed on a node.
     SetCordon {
         /// Which.
@@ -143,6 +152,19 @@ pub enum Command {
         /// Refuse unless this is the generation now.
         expect: Option<Generation>,
     },
+    /// What a VM's guest is told changes, all of it at once.
+    SetCloudInit(Box<SetCloudInit>),
+    /// What every guest is told changes.
+    SetCloudDefaults(Box<SetCloudDefaults>),
+    /// A machine that is no node may reach the guests from now on; apply gives it an address.
+    AddNetPeer {
+        /// Its name.
+        name: PeerName,
+        /// Its public key.
+        key: MeshKey,
+    },
+    /// A machine may no longer reach the guests.
+    RemoveNetPeer(PeerName),
     /// Away with a VM, disk included.
     DeleteVm {
         /// Which.
@@ -239,6 +261,30 @@ pub struct CreateVm {
     pub desired: Desired,
 }
 
+/// What a VM's guest is told changes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SetCloudInit {
+    /// Which.
+    pub vm: VmId,
+    /// What it is told from now on.
+    pub cloud_init: CloudInit,
+    /// True begins a new life of the guest: cloud-init runs everything again at the next boot.
+    pub rerun: bool,
+    /// Refuse unless this is the generation now.
+    pub expect: Option<Generation>,
+}
+
+/// What every guest is told changes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SetCloudDefaults {
+    /// User-data that each VM's own is merged over.
+    pub user_data: Option<UserData>,
+    /// Vendor-data.
+    pub vendor_data: Option<UserData>,
+    /// Refuse unless this is the defaults' generation now.
+    pub expect: Option<Generation>,
+}
+
 /// What a node saw happen to one of its VMs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VmReport {
@@ -265,4 +311,8 @@ pub enum Reply {
     Vm(Box<Vm>),
     /// The template version as it is now.
     Template(Box<TemplateVersion>),
+    /// What every guest is told now.
+    CloudDefaults(Box<CloudDefaults>),
+    /// The peer as it is now.
+    NetPeer(Box<NetPeer>),
 }

@@ -3,7 +3,7 @@
 use crate::{
     command::Actor,
     ids::{NodeId, TokenId, VmId},
-    name::{NodeName, TemplateName, VmName},
+    name::{NodeName, PeerName, TemplateName, VmName},
     time::Timestamp,
 };
 use serde::{Deserialize, Serialize};
@@ -43,6 +43,8 @@ pub enum Subject {
     Template(TemplateName),
     /// A join or API token.
     Token(TokenId),
+    /// A machine that is no node and may reach the guests.
+    Peer(PeerName),
 }
 
 /// What happened.

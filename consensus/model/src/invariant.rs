@@ -87,8 +87,16 @@ pub enum Violation {
         /// The VM.
         vm: VmId,
     },
-    /// Generations begin with one.
-    #[error("VM {vm} has generation zero")]
+    /// A peer's address is not one for peers.
+    #[error("peer {peer} has the address {ip}, which is not one for peers")]
+    StrayPeer {
+        /// The peer.
+        peer: String,
+        /// Its address.
+        ip: String,
+    },
+    /// Generations begin with one, and so do a guest's lives.
+    #[error("VM {vm} has generation or life zero")]
     NoGeneration {
         /// The VM.
         vm: VmId,
@@ -157,6 +165,7 @@ fn existence(state: &ClusterState, found: &mut Vec<Violation>) {
         && state.vms.is_empty()
         && state.templates.is_empty()
         && state.join_tokens.is_empty()
+        && state.net_peers.is_empty()
         && state.api_tokens.is_empty())
     {
         found.push(Violation::NoCluster);
@@ -172,6 +181,7 @@ fn existence(state: &ClusterState, found: &mut Vec<Violation>) {
         let right = *template == record.template && *version == record.version;
         filed(right, format!("template {}@{}", record.template, record.version));
     }
+    state.net_peers.iter().for_each(|(name, peer)| filed(*name == peer.name, format!("peer {}", peer.name)));
     state.join_tokens.iter().for_each(|(id, token)| filed(*id == token.id, format!("join token {}", token.id)));
     state.api_tokens.iter().for_each(|(id, token)| filed(*id == token.id, format!("API token {}", token.id)));
 }
@@ -188,12 +198,20 @@ fn uniqueness(state: &ClusterState, found: &mut Vec<Violation>) {
         hold("node name", node.name.to_string(), holder());
         hold("peer address", node.advertise.to_string(), holder());
         hold("key", node.fingerprint.to_string(), holder());
+        if let Some(mesh) = node.mesh {
+            hold("mesh key", mesh.key.to_string(), holder());
+        }
     }
     for vm in state.vms.values() {
         let holder = || format!("VM {}", vm.id);
         hold("VM name", vm.name.to_string(), holder());
         hold("address", vm.ip.to_string(), holder());
         hold("MAC", vm.mac.to_string(), holder());
+    }
+    for peer in state.net_peers.values() {
+        let holder = || format!("peer {}", peer.name);
+        hold("mesh key", peer.key.to_string(), holder());
+        hold("address", peer.ip.to_string(), holder());
     }
     for token in state.join_tokens.values() {
         hold("token id", token.id.to_string(), "a join token".to_owned());
@@ -226,6 +244,11 @@ fn subnets(state: &ClusterState, found: &mut Vec<Violation>) {
             found.push(Violation::StraySubnet { node: node.id, subnet: subnet.to_string() });
         }
     }
+    let kept = network::peer_subnet(cluster.cidr, cluster.subnet_prefix);
+    let stray = |ip| !kept.is_some_and(|kept| network::is_guest(kept, ip));
+    for peer in state.net_peers.values().filter(|peer| stray(peer.ip)) {
+        found.push(Violation::StrayPeer { peer: peer.name.to_string(), ip: peer.ip.to_string() });
+    }
 }
 
 fn vms(state: &ClusterState, found: &mut Vec<Violation>) {
@@ -252,7 +275,7 @@ fn vms(state: &ClusterState, found: &mut Vec<Violation>) {
             Some(version) if vm.spec.disk < version.virtual_size => found.push(Violation::SmallDisk { vm: vm.id }),
             Some(_) => {}
         }
-        if vm.generation.0 == 0 {
+        if vm.generation.0 == 0 || vm.instance == 0 {
             found.push(Violation::NoGeneration { vm: vm.id });
         }
     }
@@ -264,7 +287,8 @@ fn times(state: &ClusterState, found: &mut Vec<Violation>) {
     let versions = state.templates.values().map(|t| (t.added_at, format!("template {}@{}", t.template, t.version)));
     let joins = state.join_tokens.values().map(|t| (t.created_at, format!("join token {}", t.id)));
     let apis = state.api_tokens.values().map(|t| (t.created_at, format!("API token {}", t.id)));
-    let all = nodes.chain(vms).chain(versions).chain(joins).chain(apis);
+    let peers = state.net_peers.values().map(|peer| (peer.created_at, format!("peer {}", peer.name)));
+    let all = nodes.chain(peers).chain(vms).chain(versions).chain(joins).chain(apis);
     found.extend(all.filter(|(at, _)| *at > state.log_time).map(|(_, what)| Violation::Future { what }));
 }
 

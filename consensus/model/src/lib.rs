@@ -13,12 +13,14 @@
 //! ```
 
 mod bytes;
+pub mod cloud_init;
 pub mod command;
 pub mod digest;
 pub mod event;
 pub mod ids;
 pub mod invariant;
 pub mod labels;
+pub mod mesh;
 pub mod name;
 pub mod network;
 pub mod node;

@@ -63,7 +63,7 @@ fn check(kind: &'static str, name: &str, dots: bool) -> Result<(), NameError> {
     Ok(())
 }
 
-/// The three kinds of names differ only in their alphabet and in what the error calls them.
+/// The kinds of names differ only in their alphabet and in what the error calls them.
 macro_rules! name {
     ($(#[$doc:meta])* $name:ident, $kind:literal, dots = $dots:literal) => {
         $(#[$doc])*
@@ -136,6 +136,10 @@ name!(
 name!(
     /// A node's name: one DNS label, unique in the cluster.
     NodeName, "node", dots = false
+);
+name!(
+    /// The name of a machine that is no node and may reach the guests: one DNS label, unique in the cluster.
+    PeerName, "peer", dots = false
 );
 name!(
     /// A template's name: like a DNS label, dots allowed (`ubuntu-24.04`). `@` separates it from a version.

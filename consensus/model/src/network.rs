@@ -115,6 +115,14 @@ pub fn next_subnet(
     subnets(cidr, prefix, last).find(|subnet| !taken(*subnet))
 }
 
+/// The subnet that machines that are no nodes get their addresses from: the last, which next-fit comes to last. None where
+/// the cluster has a single one, which its only node needs.
+#[must_use]
+pub fn peer_subnet(cidr: Ipv4Net, prefix: u8) -> Option<Ipv4Net> {
+    let last = subnets(cidr, prefix, None).last();
+    last.filter(|last| last.network() != cidr.network())
+}
+
 /// The node's own address in its subnet: the guests' gateway and name server.
 #[must_use]
 pub fn gateway(subnet: Ipv4Net) -> Ipv4Addr {

@@ -1,6 +1,8 @@
 //! A node as the replicated state knows it.
 
-use crate::{digest::Fingerprint, ids::NodeId, labels::Labels, name::NodeName, size::ByteSize, time::Timestamp};
+use crate::{
+    digest::Fingerprint, ids::NodeId, labels::Labels, mesh::MeshEnd, name::NodeName, size::ByteSize, time::Timestamp,
+};
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 use std::{fmt, net::SocketAddr};
@@ -24,6 +26,8 @@ pub struct Node {
     pub capacity: Capacity,
     /// The subnet its VMs are addressed from; unique, inside the cluster's CIDR.
     pub subnet: Ipv4Net,
+    /// Its end of the mesh; none before it has told.
+    pub mesh: Option<MeshEnd>,
     /// When it joined, in log time.
     pub joined_at: Timestamp,
 }

@@ -83,7 +83,78 @@ impl FromStr for VmState {
 #[error("{0:?} is not an observation")]
 pub struct ObservedError(String);
 
-/// One VM as its owner sees it. Its text is the gossip value: `running 3 1760000000000`.
+/// By what its owner has met a guest, since it was last started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Sighting {
+    /// It took a DHCP lease of its address.
+    Lease,
+    /// It answered for its address on the link (ARP).
+    Arp,
+    /// The agent in it told its address.
+    Agent,
+    /// It asked for its metadata.
+    Metadata,
+}
+
+const SIGHTINGS: [(Sighting, char); 4] =
+    [(Sighting::Lease, 'l'), (Sighting::Arp, 'a'), (Sighting::Agent, 'g'), (Sighting::Metadata, 'm')];
+
+/// A set of [`Sighting`]s. Its text is a letter for each, `-` for none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Sightings(u8);
+
+impl Sightings {
+    /// Never met.
+    pub const NONE: Self = Self(0);
+
+    /// With one more.
+    #[must_use]
+    pub const fn and(self, one: Sighting) -> Self {
+        Self(self.0 | 1 << one as u8)
+    }
+
+    /// True if the guest was met by this.
+    #[must_use]
+    pub const fn has(self, one: Sighting) -> bool {
+        self.0 & 1 << one as u8 != 0
+    }
+
+    /// All there are, in a fixed order.
+    pub fn iter(self) -> impl Iterator<Item = Sighting> {
+        SIGHTINGS.into_iter().map(|(one, _)| one).filter(move |one| self.has(*one))
+    }
+}
+
+impl FromIterator<Sighting> for Sightings {
+    fn from_iter<I: IntoIterator<Item = Sighting>>(all: I) -> Self {
+        all.into_iter().fold(Self::NONE, Self::and)
+    }
+}
+
+impl fmt::Display for Sightings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if *self == Self::NONE {
+            return f.write_str("-");
+        }
+        SIGHTINGS.iter().filter(|(one, _)| self.has(*one)).try_for_each(|(_, letter)| write!(f, "{letter}"))
+    }
+}
+
+impl FromStr for Sightings {
+    type Err = ObservedError;
+
+    /// Letters of a newer version's are left aside.
+    fn from_str(text: &str) -> Result<Self, ObservedError> {
+        if !text.chars().all(|c| c == '-' || c.is_ascii_lowercase()) {
+            return Err(ObservedError(text.chars().take(80).collect()));
+        }
+        let known = |letter| SIGHTINGS.iter().find(|(_, known)| *known == letter).map(|(one, _)| *one);
+        Ok(text.chars().filter_map(known).collect())
+    }
+}
+
+/// One VM as its owner sees it. Its text is the gossip value: `running 3 1760000000000 lm`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct VmObservation {
     /// What is seen.
@@ -92,6 +163,8 @@ pub struct VmObservation {
     pub generation: Generation,
     /// Since when, by the owner's clock.
     pub since: Timestamp,
+    /// By what the guest was met since it was started.
+    pub met: Sightings,
 }
 
 impl VmObservation {
@@ -110,7 +183,7 @@ impl VmObservation {
 
 impl fmt::Display for VmObservation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {} {}", self.state, self.generation, self.since.0)
+        write!(f, "{} {} {} {}", self.state, self.generation, self.since.0, self.met)
     }
 }
 
@@ -125,6 +198,7 @@ impl FromStr for VmObservation {
             state: word()?.parse()?,
             generation: Generation(word()?.parse().map_err(|_| refuse())?),
             since: Timestamp(word()?.parse().map_err(|_| refuse())?),
+            met: word()?.parse()?,
         };
         if words.next().is_some() { Err(refuse()) } else { Ok(observation) }
     }
@@ -142,15 +216,28 @@ mod tests {
 
     #[test]
     fn observations_are_short_and_round_trip() {
+        let met: Sightings = SIGHTINGS.into_iter().map(|(one, _)| one).collect();
+        assert_eq!(met.iter().count(), SIGHTINGS.len());
         for (state, word) in STATES {
-            let seen = VmObservation { state, generation: Generation(u64::MAX), since: Timestamp(u64::MAX) };
+            let seen = VmObservation { state, generation: Generation(u64::MAX), since: Timestamp(u64::MAX), met };
             let text = seen.to_string();
             assert!(text.len() <= 64 && text.starts_with(word), "{text}");
             assert_eq!(text.parse(), Ok(seen));
         }
-        for bad in ["", "running", "running 1", "running 1 2 3", "walking 1 2", "running x 2"] {
+        for bad in [
+            "",
+            "running",
+            "running 1",
+            "running 1 2",
+            "running 1 2 - 3",
+            "walking 1 2 -",
+            "running x 2 -",
+            "running 1 2 L",
+        ] {
             assert!(bad.parse::<VmObservation>().is_err(), "{bad}");
         }
+        assert_eq!("lz".parse(), Ok(Sightings::NONE.and(Sighting::Lease)), "z is a newer version's");
+        assert_eq!(Sightings::NONE.to_string().parse(), Ok(Sightings::NONE));
         let vm = VmId::from_random([7; 16]);
         assert_eq!(VmObservation::vm_of_key(&VmObservation::key(vm)), Some(vm));
     }

@@ -3,7 +3,7 @@
 use crate::{
     digest::Blake3,
     ids::{Generation, NodeId, TokenId, VmId},
-    name::{NodeName, TemplateName, VmName},
+    name::{NodeName, PeerName, TemplateName, VmName},
     size::ByteSize,
     token::Role,
 };
@@ -131,6 +131,28 @@ pub enum Reject {
         wanted: u64,
         /// What is free; bytes or CPUs.
         free: u64,
+    },
+    /// No such peer.
+    #[error("there is no peer {0}")]
+    NoSuchPeer(PeerName),
+    /// A peer's name or key is taken.
+    #[error("the {what} of the new peer is taken by {holder}")]
+    PeerTaken {
+        /// "name" or "key".
+        what: String,
+        /// Who has it: "peer laptop", "node 1f…".
+        holder: String,
+    },
+    /// No address is left for peers.
+    #[error("no address is free for another peer")]
+    NoPeerAddress,
+    /// Somebody changed the cluster's cloud-init defaults in between.
+    #[error("the cluster's cloud-init defaults are at generation {actual}, not {expected}")]
+    StaleDefaults {
+        /// What the request was made for.
+        expected: Generation,
+        /// What it is.
+        actual: Generation,
     },
     /// No address is left on the node's subnet.
     #[error("no address is free in the subnet of node {0}")]

@@ -1,9 +1,11 @@
 //! The whole replicated state as one plain value: what invariants are checked on, and what a reader gets at once.
 
 use crate::{
+    cloud_init::CloudDefaults,
     digest::Blake3,
     ids::{ClusterId, NodeId, TokenId, VmId},
-    name::TemplateName,
+    mesh::NetPeer,
+    name::{PeerName, TemplateName},
     node::Node,
     template::TemplateVersion,
     time::Timestamp,
@@ -25,6 +27,10 @@ pub struct ClusterState {
     pub vms: BTreeMap<VmId, Vm>,
     /// All template versions.
     pub templates: BTreeMap<(TemplateName, Blake3), TemplateVersion>,
+    /// What every guest is told.
+    pub cloud_defaults: CloudDefaults,
+    /// All machines that are no nodes and may reach the guests.
+    pub net_peers: BTreeMap<PeerName, NetPeer>,
     /// All join tokens that were not revoked.
     pub join_tokens: BTreeMap<TokenId, JoinToken>,
     /// All API tokens that were not revoked.

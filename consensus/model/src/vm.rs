@@ -1,6 +1,7 @@
 //! A VM as the replicated state knows it: what is wanted. What is observed travels by gossip and is never stored here.
 
 use crate::{
+    cloud_init::CloudInit,
     digest::Blake3,
     ids::{Generation, NodeId, VmId},
     labels::Labels,
@@ -8,7 +9,7 @@ use crate::{
     size::ByteSize,
     time::Timestamp,
 };
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 use std::{fmt, net::Ipv4Addr, str::FromStr};
 
 /// The desired state of one VM.
@@ -32,8 +33,20 @@ pub struct Vm {
     pub mac: Mac,
     /// Grows with every change of `spec`, `desired` or `name`.
     pub generation: Generation,
+    /// Which life of the guest this is, from one: cloud-init runs everything once in each.
+    pub instance: u32,
     /// When it was created, in log time.
     pub created_at: Timestamp,
+}
+
+impl Vm {
+    /// What cloud-init tells one life of a guest from the next by, in EC2's form: `i-` and 17 hex digits. The first
+    /// twelve are the VM id's last, which are random; the others count the lives.
+    #[must_use]
+    pub fn instance_id(&self) -> String {
+        let id = self.id.as_bytes();
+        format!("i-{}{:05x}", hex::encode(&id[id.len() - 6..]), self.instance)
+    }
 }
 
 /// What a VM is made of.
@@ -47,10 +60,8 @@ pub struct VmSpec {
     pub disk: ByteSize,
     /// The template version the disk starts from.
     pub image: ImageRef,
-    /// cloud-init user-data, byte for byte as it was given.
-    pub user_data: Option<UserData>,
-    /// OpenSSH public keys for the default user.
-    pub ssh_keys: Vec<String>,
+    /// What its guest is told when it boots.
+    pub cloud_init: CloudInit,
     /// For filters and placement.
     pub labels: Labels,
     /// What to do when it stops by itself.
@@ -97,67 +108,6 @@ pub enum RestartPolicy {
     Always,
     /// Leave it.
     Never,
-}
-
-/// cloud-init user-data. Its `Debug` form shows only the size: it often holds secrets, and logs must not.
-#[derive(Clone, PartialEq, Eq)]
-pub struct UserData(Vec<u8>);
-
-/// The user-data is larger than any datasource serves.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the user-data has {0} bytes; at most {max} are allowed", max = UserData::MAX)]
-pub struct UserDataTooLarge(pub usize);
-
-impl UserData {
-    /// 64 KiB, OpenStack's limit: a document of this size is served by every datasource but EC2's own cloud.
-    pub const MAX: usize = 64 << 10;
-
-    /// Takes the bytes as they are.
-    ///
-    /// # Errors
-    /// If there are more than [`Self::MAX`].
-    pub fn new(bytes: Vec<u8>) -> Result<Self, UserDataTooLarge> {
-        if bytes.len() > Self::MAX { Err(UserDataTooLarge(bytes.len())) } else { Ok(Self(bytes)) }
-    }
-
-    /// The bytes.
-    #[must_use]
-    pub fn as_bytes(&self) -> &[u8] {
-        &self.0
-    }
-}
-
-impl TryFrom<Vec<u8>> for UserData {
-    type Error = UserDataTooLarge;
-
-    fn try_from(bytes: Vec<u8>) -> Result<Self, UserDataTooLarge> {
-        Self::new(bytes)
-    }
-}
-
-impl Serialize for UserData {
-    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-        crate::bytes::serialize(&self.0, s)
-    }
-}
-
-impl<'de> Deserialize<'de> for UserData {
-    /// Through the constructor, as everything.
-    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        crate::bytes::deserialize(d)
-    }
-}
-
-impl From<UserData> for Vec<u8> {
-    fn from(data: UserData) -> Self {
-        data.0
-    }
-}
-
-impl fmt::Debug for UserData {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "UserData({} bytes, {})", self.0.len(), Blake3::of(&self.0).short())
-    }
 }
 
 /// A MAC address (EUI-48).
@@ -228,16 +178,5 @@ mod tests {
         assert_eq!(mac.to_string().parse(), Ok(mac));
         assert!("52:54:0a:4d:02".parse::<Mac>().is_err());
         assert!("52:54:0a:4d:02:0e:00".parse::<Mac>().is_err());
-    }
-
-    #[test]
-    fn user_data_is_not_printed() {
-        let secret = UserData::new(b"password: hunter2".to_vec()).unwrap();
-        assert!(!format!("{secret:?}").contains("hunter2"));
-        assert!(UserData::new(vec![0; UserData::MAX + 1]).is_err());
-        let packed = rmp_serde::to_vec(&secret).unwrap();
-        assert_eq!(rmp_serde::from_slice::<UserData>(&packed).unwrap(), secret);
-        let large = rmp_serde::to_vec(&UserData(vec![0; UserData::MAX + 1])).unwrap();
-        assert!(rmp_serde::from_slice::<UserData>(&large).is_err());
     }
 }

@@ -14,10 +14,12 @@ pub struct Table {
 }
 
 /// All replicated tables; those that others refer to come first. `raft` is not among them: it is this node's own.
-pub const TABLES: [Table; 9] = [
+pub const TABLES: [Table; 11] = [
     Table { name: "clock", key: "one" },
     Table { name: "cluster", key: "one" },
     Table { name: "nodes", key: "id" },
+    Table { name: "net_peers", key: "name" },
+    Table { name: "cloud_defaults", key: "one" },
     Table { name: "template_versions", key: "template, version" },
     Table { name: "vms", key: "id" },
     Table { name: "join_tokens", key: "id" },

@@ -13,7 +13,7 @@ use waifud_model::{
     digest::Blake3,
     event::{Change, Event, EventKind, Subject},
     ids::{NodeId, TokenId, VmId},
-    name::TemplateName,
+    name::{PeerName, TemplateName},
     time::Timestamp,
 };
 
@@ -38,6 +38,8 @@ pub enum SubjectKey {
     Template(TemplateName),
     /// A join or API token.
     Token(TokenId),
+    /// A machine that is no node and may reach the guests.
+    Peer(PeerName),
 }
 
 impl Display for SubjectKey {
@@ -48,6 +50,7 @@ impl Display for SubjectKey {
             Self::Vm(id) => write!(f, "vm:{id}"),
             Self::Template(name) => write!(f, "template:{name}"),
             Self::Token(id) => write!(f, "token:{id}"),
+            Self::Peer(name) => write!(f, "peer:{name}"),
         }
     }
 }
@@ -60,6 +63,7 @@ impl From<&Subject> for SubjectKey {
             Subject::Vm(id, _) => Self::Vm(*id),
             Subject::Template(name) => Self::Template(name.clone()),
             Subject::Token(id) => Self::Token(*id),
+            Subject::Peer(name) => Self::Peer(name.clone()),
         }
     }
 }
@@ -150,6 +154,11 @@ impl Changes {
     /// A field that came to be, and that nobody may read here.
     pub(super) fn secret(self, field: &str, bytes: &[u8]) -> Self {
         self.push(field, None, Some(sealed(bytes)))
+    }
+
+    /// A field that may have changed, and that nobody may read here.
+    pub(super) fn secret_diff(self, field: &str, old: Option<&[u8]>, new: Option<&[u8]>) -> Self {
+        if old == new { self } else { self.push(field, old.map(sealed), new.map(sealed)) }
     }
 
     fn push(mut self, field: &str, old: Option<String>, new: Option<String>) -> Self {

@@ -24,7 +24,9 @@ CREATE TABLE cluster (
     subnet_prefix INTEGER NOT NULL CHECK (subnet_prefix BETWEEN 0 AND 32),
     feature_level INTEGER NOT NULL CHECK (feature_level >= 1),
     -- The subnet given last: the next search begins after it.
-    last_subnet   TEXT    NOT NULL
+    last_subnet   TEXT    NOT NULL,
+    -- The same for addresses of peers.
+    last_peer     INTEGER CHECK (last_peer BETWEEN 0 AND 4294967295)
 ) STRICT;
 
 CREATE TABLE nodes (
@@ -46,8 +48,26 @@ CREATE TABLE nodes (
     vms_cpus      INTEGER NOT NULL DEFAULT 0 CHECK (vms_cpus >= 0),
     vms_memory    INTEGER NOT NULL DEFAULT 0 CHECK (vms_memory >= 0),
     vms_disk      INTEGER NOT NULL DEFAULT 0 CHECK (vms_disk >= 0),
+    mesh_key    BLOB UNIQUE CHECK (length(mesh_key) = 32),
+    mesh_port   INTEGER CHECK (mesh_port BETWEEN 0 AND 65535),
     joined_at   INTEGER NOT NULL CHECK (joined_at >= 0),
     more        BLOB    NOT NULL
+) STRICT;
+
+-- Machines that are no nodes and may reach the guests.
+CREATE TABLE net_peers (
+    name       TEXT    NOT NULL PRIMARY KEY,
+    key        BLOB    NOT NULL UNIQUE CHECK (length(key) = 32),
+    ip         INTEGER NOT NULL UNIQUE CHECK (ip BETWEEN 0 AND 4294967295),
+    created_at INTEGER NOT NULL CHECK (created_at >= 0)
+) STRICT, WITHOUT ROWID;
+
+-- What every guest is told; no row before it is first set.
+CREATE TABLE cloud_defaults (
+    one         INTEGER NOT NULL PRIMARY KEY CHECK (one = 1),
+    generation  INTEGER NOT NULL CHECK (generation > 0),
+    user_data   BLOB,
+    vendor_data BLOB
 ) STRICT;
 
 CREATE TABLE template_versions (
@@ -81,10 +101,12 @@ CREATE TABLE vms (
     ip         INTEGER NOT NULL UNIQUE CHECK (ip BETWEEN 0 AND 4294967295),
     mac        BLOB    NOT NULL UNIQUE CHECK (length(mac) = 6),
     generation INTEGER NOT NULL CHECK (generation > 0),
+    instance   INTEGER NOT NULL CHECK (instance > 0),
     created_at INTEGER NOT NULL CHECK (created_at >= 0),
     more       BLOB    NOT NULL,
-    -- Last, so that a row's other columns are reached without walking through it.
-    user_data  BLOB,
+    -- Last, so that a row's other columns are reached without walking through them.
+    user_data      BLOB,
+    network_config BLOB,
     FOREIGN KEY (template, version) REFERENCES template_versions (template, version)
 ) STRICT;
 CREATE INDEX vms_by_node ON vms (node);

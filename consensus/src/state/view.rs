@@ -5,16 +5,18 @@ use super::{
     events::{self, SubjectKey},
     read::ReadError,
     requests,
-    rows::{Cells, cluster, node, template, token, vm},
+    rows::{Cells, cloud_defaults, cluster, net_peer, node, template, token, vm},
 };
 use rusqlite::{Connection, Params, Row, params};
 use std::{collections::BTreeMap, net::Ipv4Addr};
 use waifud_model::{
+    cloud_init::CloudDefaults,
     command::{Actor, Reply, RequestKey},
     digest::Blake3,
     event::Event,
     ids::{NodeId, TokenId, VmId},
-    name::{NodeName, TemplateName, VmName},
+    mesh::NetPeer,
+    name::{NodeName, PeerName, TemplateName, VmName},
     node::Node,
     placement::Reserved,
     reject::Reject,
@@ -64,6 +66,23 @@ impl<'a> View<'a> {
     /// All nodes, by name.
     pub fn nodes(&self) -> Result<Vec<Node>, ReadError> {
         self.many(&format!("SELECT {} FROM nodes ORDER BY name", node::COLUMNS), [], node::read)
+    }
+
+    /// All machines that are no nodes and may reach the guests, by name.
+    pub fn net_peers(&self) -> Result<Vec<NetPeer>, ReadError> {
+        self.many(&format!("SELECT {} FROM net_peers ORDER BY name", net_peer::COLUMNS), [], net_peer::read)
+    }
+
+    /// One such machine.
+    pub fn net_peer(&self, name: &PeerName) -> Result<Option<NetPeer>, ReadError> {
+        let sql = format!("SELECT {} FROM net_peers WHERE name = ?1", net_peer::COLUMNS);
+        self.one(&sql, [name.as_str()], net_peer::read)
+    }
+
+    /// What every guest is told; nothing before that is first set.
+    pub fn cloud_defaults(&self) -> Result<CloudDefaults, ReadError> {
+        let sql = format!("SELECT {} FROM cloud_defaults", cloud_defaults::COLUMNS);
+        Ok(self.one(&sql, [], cloud_defaults::read)?.unwrap_or_default())
     }
 
     /// One VM.
@@ -220,6 +239,8 @@ impl<'a> View<'a> {
             nodes: self.nodes()?.into_iter().map(|node| (node.id, node)).collect(),
             vms: self.vms()?.into_iter().map(|vm| (vm.id, vm)).collect(),
             templates: self.templates()?.into_iter().map(|t| ((t.template.clone(), t.version), t)).collect(),
+            cloud_defaults: self.cloud_defaults()?,
+            net_peers: self.net_peers()?.into_iter().map(|peer| (peer.name.clone(), peer)).collect(),
             join_tokens: self.join_tokens()?.into_iter().map(|token| (token.id, token)).collect(),
             api_tokens: self.api_tokens()?.into_iter().map(|token| (token.id, token)).collect(),
             log_time: self.log_time()?,

@@ -4,19 +4,21 @@ use rusqlite::Connection;
 use std::path::Path;
 use waifud_consensus::state::{self, Accepted, Halt};
 use waifud_model::{
+    cloud_init::{CloudInit, UserData},
     command::{Actor, AddNode, Command, CreateVm, Envelope, InitCluster, NewNode, Origin, RequestKey, VmReport},
     digest::{Blake3, Fingerprint, Sha256},
     event::EventKind,
     ids::{ClusterId, Generation, NodeId, TokenId, VmId},
     labels::Labels,
-    name::{NodeName, TemplateName, VmName},
+    mesh::{MeshEnd, MeshKey},
+    name::{NodeName, PeerName, TemplateName, VmName},
     node::{Arch, Capacity},
     reject::Reject,
     size::ByteSize,
     template::{ImageFormat, Source, TemplateVersion},
     time::Timestamp,
     token::{ApiToken, JoinToken, Role},
-    vm::{Desired, ImageRef, RestartPolicy, UserData, VmSpec},
+    vm::{Desired, ImageRef, RestartPolicy, VmSpec},
 };
 
 pub(crate) const MINUTE: u64 = 60_000;
@@ -112,14 +114,29 @@ pub(crate) fn template_version(t: u8, v: u8) -> TemplateVersion {
     }
 }
 
+pub(crate) fn secret(text: &str) -> UserData {
+    UserData::new(text.as_bytes().to_vec()).unwrap()
+}
+
+pub(crate) fn peer_name(n: u8) -> PeerName {
+    PeerName::new(format!("peer{n}")).unwrap()
+}
+
+pub(crate) fn mesh_end(n: u8) -> MeshEnd {
+    MeshEnd { key: MeshKey([n; 32]), port: 7444 }
+}
+
 pub(crate) fn spec() -> VmSpec {
     VmSpec {
         cpus: 2,
         memory: ByteSize::gib(1),
         disk: ByteSize::gib(10),
         image: ImageRef { template: template(0), version: version(0) },
-        user_data: Some(UserData::new(b"#cloud-config\npassword: hunter2\n".to_vec()).unwrap()),
-        ssh_keys: vec!["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5 me@here".to_owned()],
+        cloud_init: CloudInit {
+            user_data: Some(secret("#cloud-config\npassword: hunter2\n")),
+            ssh_keys: vec!["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5 me@here".to_owned()],
+            ..CloudInit::default()
+        },
         labels: Labels::try_from(
             [("env".to_owned(), "prod".to_owned())].into_iter().collect::<std::collections::BTreeMap<_, _>>(),
         )

@@ -298,9 +298,9 @@ fn specs_outside_their_limits_name_the_limit() {
         refusal(&|s| s.disk = ByteSize::bytes(1000)),
         refusal(&|s| s.disk = ByteSize::gib(1)),
         refusal(&|s| s.disk = ByteSize::gib(101)),
-        refusal(&|s| s.ssh_keys = vec!["a\nb".to_owned()]),
-        refusal(&|s| s.ssh_keys = vec!["k".to_owned(); 65]),
-        refusal(&|s| s.ssh_keys = vec!["k".repeat(8000); 9]),
+        refusal(&|s| s.cloud_init.ssh_keys = vec!["a\nb".to_owned()]),
+        refusal(&|s| s.cloud_init.ssh_keys = vec!["k".to_owned(); 65]),
+        refusal(&|s| s.cloud_init.ssh_keys = vec!["k".repeat(8000); 9]),
         refusal(&|s| s.image.template = template(9)),
         refusal(&|s| s.image.version = version(9)),
     ];
@@ -346,7 +346,7 @@ fn a_full_disk_halts_and_a_damaged_row_does_not_read() {
     let pages: i64 = bench.db.pragma_query_value(None, "page_count", |row| row.get(0)).unwrap();
     bench.db.pragma_update(None, "max_page_count", pages).unwrap();
     let mut big = vm(2, 0);
-    big.spec.user_data = Some(waifud_model::vm::UserData::new(vec![7; 60_000]).unwrap());
+    big.spec.cloud_init.user_data = Some(secret(&"x".repeat(60_000)));
     let full = bench.apply(&envelope(local(), "big", START, Command::CreateVm(Box::new(big))));
     assert!(matches!(full, Err(Halt::Write(_))), "{full:?}");
 
@@ -360,6 +360,12 @@ fn a_full_disk_halts_and_a_damaged_row_does_not_read() {
 fn the_digest_sees_every_table() {
     let mut bench = Bench::cluster(2);
     bench.done(create(1, 0));
+    bench.done(Command::AddNetPeer { name: peer_name(0), key: mesh_end(9).key });
+    bench.done(Command::SetCloudDefaults(Box::new(SetCloudDefaults {
+        user_data: None,
+        vendor_data: None,
+        expect: None,
+    })));
     let digest = || View::new(&bench.db).digest().unwrap();
     let before = digest();
     for table in waifud_consensus::state::TABLES {

@@ -3,10 +3,12 @@
 use crate::fixture::*;
 use proptest::{collection::vec, option, prelude::*, sample::select};
 use waifud_model::{
-    command::{Actor, AddNode, Command, CreateVm, Envelope, NewNode, Origin, VmReport},
+    cloud_init::{CloudInit, Datasource, Imds},
+    command::{Actor, AddNode, Command, CreateVm, Envelope, NewNode, Origin, SetCloudDefaults, SetCloudInit, VmReport},
     digest::Fingerprint,
     event::EventKind,
     ids::Generation,
+    mesh::MeshKey,
     name::NodeName,
     node::Capacity,
     size::ByteSize,
@@ -22,11 +24,16 @@ fn actor_of(command: &Command, node: u8, chance: u8) -> Actor {
         (0..3, _) => Actor::Node(node_id(node)),
         (3..5, _) => Actor::Local { node: node_id(node), uid: 0 },
         (5..10, _) => Actor::Token(token_id(4 + chance)),
-        (_, Command::UpdateNode { node, .. } | Command::RotateNodeKey { node, .. }) => Actor::Node(*node),
+        (
+            _,
+            Command::UpdateNode { node, .. } | Command::RotateNodeKey { node, .. } | Command::SetMeshEnd { node, .. },
+        ) => Actor::Node(*node),
         (_, Command::ConfirmVmGone { .. } | Command::ReportVmEvents(_) | Command::RaiseFeatureLevel(_)) => {
             Actor::Node(node_id(node))
         }
-        (10..20, Command::CreateVm(_) | Command::SetPower { .. }) => Actor::Token(token_id(11)),
+        (10..20, Command::CreateVm(_) | Command::SetPower { .. } | Command::SetCloudInit(_)) => {
+            Actor::Token(token_id(11))
+        }
         _ => local(),
     }
 }
@@ -68,7 +75,7 @@ fn specs() -> impl Strategy<Value = VmSpec> {
             disk: ByteSize::gib(gib),
             image: ImageRef { template: template(t), version: version(v) },
             restart,
-            user_data: spec().user_data.filter(|_| data),
+            cloud_init: if data { spec().cloud_init } else { CloudInit::default() },
             ..spec()
         },
     )
@@ -108,8 +115,28 @@ fn commands() -> impl Strategy<Value = Command> {
     let api = (9..15_u8, select(vec![Role::Viewer, Role::Operator, Role::Admin]), option::of(ends()));
     let adds = (nodes(), prop_oneof![5 => Just(100), 1 => 9..15_u8])
         .prop_map(|(node, token)| Command::AddNode(Box::new(AddNode { node, token: token_id(token) })));
+    let told = (0..3_u8, any::<bool>(), 0..3_usize).prop_map(|(n, config, datasource)| CloudInit {
+        user_data: (n > 0).then(|| secret(&format!("#!/bin/sh\necho hunter2 {n}\n"))),
+        network_config: config.then(|| secret("version: 2\n")),
+        ssh_keys: vec![if n == 2 { String::new() } else { format!("ssh-ed25519 {n}") }],
+        datasource: Datasource::ALL[datasource].0,
+        imds: Imds::ALL[usize::from(config)].0,
+    });
+    let cloud_inits = (vm(), told, any::<bool>(), generations()).prop_map(|(vm, cloud_init, rerun, expect)| {
+        Command::SetCloudInit(Box::new(SetCloudInit { vm, cloud_init, rerun, expect }))
+    });
+    let defaults = (any::<bool>(), any::<bool>(), option::weighted(0.3, (0..3_u64).prop_map(Generation)));
     prop_oneof![
         20 => creates,
+        6 => cloud_inits,
+        2 => defaults.prop_map(|(user, vendor, expect)| Command::SetCloudDefaults(Box::new(SetCloudDefaults {
+            user_data: user.then(|| secret("#cloud-config\n")),
+            vendor_data: vendor.then(|| secret("#cloud-config\npackages: [hunter2]\n")),
+            expect,
+        }))),
+        3 => (node(), 0..6_u8).prop_map(|(node, n)| Command::SetMeshEnd { node, end: mesh_end(n) }),
+        3 => (0..4_u8, 0..8_u8).prop_map(|(n, key)| Command::AddNetPeer { name: peer_name(n), key: MeshKey([key; 32]) }),
+        1 => (0..4_u8).prop_map(|n| Command::RemoveNetPeer(peer_name(n))),
         8 => (vm(), wishes(), generations()).prop_map(|(vm, desired, expect)| Command::SetPower { vm, desired, expect }),
         8 => (vm(), generations()).prop_map(|(vm, expect)| Command::DeleteVm { vm, expect }),
         5 => vm().prop_map(|vm| Command::ConfirmVmGone { vm }),

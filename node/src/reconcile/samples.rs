@@ -2,6 +2,7 @@
 
 use std::net::Ipv4Addr;
 use waifud_model::{
+    cloud_init::CloudInit,
     digest::{Blake3, Sha256},
     ids::{Generation, NodeId, VmId},
     labels::Labels,
@@ -37,8 +38,7 @@ pub(super) fn vm(seed: u8) -> Vm {
             memory: ByteSize::gib(1),
             disk: ByteSize::gib(10),
             image: ImageRef { template: "debian-12".parse().unwrap(), version: image().version },
-            user_data: None,
-            ssh_keys: Vec::new(),
+            cloud_init: CloudInit::default(),
             labels: Labels::default(),
             restart: RestartPolicy::OnFailure,
         },
@@ -47,6 +47,7 @@ pub(super) fn vm(seed: u8) -> Vm {
         ip,
         mac: Mac::of(ip),
         generation: Generation::FIRST,
+        instance: 1,
         created_at: Timestamp(0),
     }
 }

@@ -13,7 +13,7 @@ use std::{
 };
 use waifud_model::{
     ids::{Generation, VmId},
-    observed::{VmObservation, VmState},
+    observed::{Sighting, VmObservation, VmState},
     time::Timestamp,
 };
 
@@ -88,11 +88,24 @@ impl Board {
             Some(seen) if seen.state == state => seen.since,
             _ => started.filter(|at| runs_since(*at, state, before)).unwrap_or_else(|| self.clock.now()),
         };
-        let now = VmObservation { state, generation, since };
+        // Whom it met, it met in this run.
+        let met = before.filter(|seen| seen.state == state && seen.since == since).map(|seen| seen.met);
+        let now = VmObservation { state, generation, since, met: met.unwrap_or_default() };
         if before != Some(now) {
             let fresh = || VmStatus { observation: now, doing: None, hold: None, trouble: None, restarts: 0 };
             vms.entry(vm).or_insert_with(fresh).observation = now;
             self.observations.publish(vm, now);
+        }
+    }
+
+    /// The guest was met by this, if it runs.
+    pub(super) fn meet(&self, vm: VmId, by: Sighting) {
+        let mut vms = lock(&self.vms);
+        let Some(status) = vms.get_mut(&vm) else { return };
+        let seen = &mut status.observation;
+        if seen.state == VmState::Running && !seen.met.has(by) {
+            seen.met = seen.met.and(by);
+            self.observations.publish(vm, *seen);
         }
     }
 
@@ -158,10 +171,11 @@ fn runs_since(started: Timestamp, state: VmState, before: Option<VmObservation>)
 #[cfg(test)]
 mod tests {
     use super::*;
+    use waifud_model::observed::Sightings;
 
     #[test]
     fn a_guest_runs_since_its_start_unless_it_was_seen_to_rest_after_it() {
-        let seen = |state, since| Some(VmObservation { state, generation: Generation(1), since: Timestamp(since) });
+        let seen = |state, since| Some(VmObservation { state, generation: Generation(1), since: Timestamp(since), met: Sightings::NONE });
         let runs = |before| runs_since(Timestamp(100), VmState::Running, before);
         assert!(runs(None) && runs(seen(VmState::Pending, 200)) && runs(seen(VmState::Unknown, 200)));
         assert!(runs(seen(VmState::Preparing, 90)) && runs(seen(VmState::Crashed, 90)));

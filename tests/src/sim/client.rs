@@ -17,6 +17,7 @@ use std::{
 };
 use waifud_consensus::{Committed, Handle, Proposal, ProposeError};
 use waifud_model::{
+    cloud_init::CloudInit,
     command::{Actor, Command, CreateVm, Origin, Reply, RequestKey},
     digest::{Blake3, Sha256},
     ids::{Generation, NodeId, TokenId, VmId},
@@ -234,8 +235,7 @@ async fn placed(wanted: Spec, door: &Door) -> Option<(NodeId, VmSpec)> {
         memory: request.memory,
         disk: request.disk,
         image: ImageRef { template: version.template.clone(), version: version.version },
-        user_data: None,
-        ssh_keys: Vec::new(),
+        cloud_init: CloudInit::default(),
         labels: Labels::default(),
         restart: wanted.restart,
     };
@@ -255,6 +255,7 @@ fn presumably(create: &CreateVm, index: u64) -> Committed {
         ip,
         mac: Mac::of(ip),
         generation: Generation::FIRST,
+        instance: 1,
         created_at: Timestamp(0),
     };
     Committed { index, reply: Reply::Vm(Box::new(vm)), replayed: false }

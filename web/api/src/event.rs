@@ -19,7 +19,7 @@ use utoipa::{IntoParams, ToSchema};
 use waifud_model::{
     event::EventKind,
     ids::{NodeId, TokenId, VmId},
-    name::{NodeName, TemplateName, VmName},
+    name::{NodeName, PeerName, TemplateName, VmName},
 };
 
 /// The name of a server-sent event that holds an [`Event`].
@@ -136,6 +136,12 @@ pub enum Subject {
         #[schema(value_type = String)]
         id: TokenId,
     },
+    /// A machine that is no node and may reach the guests.
+    Peer {
+        /// Its name.
+        #[schema(value_type = String)]
+        name: PeerName,
+    },
 }
 
 impl fmt::Display for Subject {
@@ -147,6 +153,7 @@ impl fmt::Display for Subject {
             Self::Vm { name, .. } => write!(f, "vm/{name}"),
             Self::Template { name } => write!(f, "template/{name}"),
             Self::Token { id } => write!(f, "token/{id}"),
+            Self::Peer { name } => write!(f, "peer/{name}"),
         }
     }
 }
@@ -160,6 +167,7 @@ impl From<waifud_model::event::Subject> for Subject {
             Model::Vm(id, name) => Self::Vm { id, name },
             Model::Template(name) => Self::Template { name },
             Model::Token(id) => Self::Token { id },
+            Model::Peer(name) => Self::Peer { name },
         }
     }
 }

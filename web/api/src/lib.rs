@@ -10,11 +10,13 @@
 
 #[cfg(feature = "client")]
 pub mod client;
+pub mod cloud_init;
 pub mod cluster;
 pub mod event;
 pub mod exit;
 pub mod filter;
 pub mod headers;
+pub mod net;
 pub mod node;
 pub mod paths;
 pub mod problem;

@@ -5,7 +5,7 @@
 use std::fmt::Display;
 use waifud_model::{
     ids::TokenId,
-    name::{NodeName, TemplateName, VmName},
+    name::{NodeName, PeerName, TemplateName, VmName},
 };
 
 /// Is the process up? Public.
@@ -27,6 +27,9 @@ pub const VM: &str = "/api/v1/vms/{name}";
 pub const VM_START: &str = "/api/v1/vms/{name}/start";
 /// `POST` gives a [`Vm`](crate::vm::Vm).
 pub const VM_STOP: &str = "/api/v1/vms/{name}/stop";
+/// `GET` gives a [`CloudInit`](crate::cloud_init::CloudInit), to operators; `PUT` replaces it (query
+/// [`CloudInitQuery`](crate::cloud_init::CloudInitQuery)) and gives a [`CloudInitSaved`](crate::cloud_init::CloudInitSaved).
+pub const VM_CLOUD_INIT: &str = "/api/v1/vms/{name}/cloud-init";
 /// `GET` lists [`Template`](crate::template::Template)s.
 pub const TEMPLATES: &str = "/api/v1/templates";
 /// `GET` gives a [`Template`](crate::template::Template); `DELETE` (204) takes
@@ -45,6 +48,15 @@ pub const NODE_CORDON: &str = "/api/v1/nodes/{name}/cordon";
 pub const NODE_UNCORDON: &str = "/api/v1/nodes/{name}/uncordon";
 /// `GET` gives a [`ClusterStatus`](crate::cluster::ClusterStatus).
 pub const CLUSTER: &str = "/api/v1/cluster";
+/// `GET` gives [`CloudDefaults`](crate::cloud_init::CloudDefaults), to operators; `PUT` replaces them and gives a
+/// [`CloudInitSaved`](crate::cloud_init::CloudInitSaved). The `ETag` is the defaults' generation.
+pub const CLUSTER_CLOUD_INIT: &str = "/api/v1/cluster/cloud-init";
+/// `GET` gives a [`Net`](crate::net::Net).
+pub const NET: &str = "/api/v1/net";
+/// `GET` lists [`NetPeer`](crate::net::NetPeer)s; `POST` takes [`NetPeerCreate`](crate::net::NetPeerCreate) and gives the peer.
+pub const NET_PEERS: &str = "/api/v1/net/peers";
+/// `DELETE` (204).
+pub const NET_PEER: &str = "/api/v1/net/peers/{name}";
 /// `GET` lists [`JoinToken`](crate::token::JoinToken)s; `POST` takes [`JoinTokenCreate`](crate::token::JoinTokenCreate) and
 /// gives [`JoinTokenCreated`](crate::token::JoinTokenCreated).
 pub const JOIN_TOKENS: &str = "/api/v1/cluster/join-tokens";
@@ -65,7 +77,8 @@ fn filled(template: &str, value: impl Display) -> String {
     format!("{before}{value}{after}")
 }
 
-/// The path of one VM, or of something done to it: `template` is one of [`VM`], [`VM_START`], [`VM_STOP`].
+/// The path of one VM, or of something done to it: `template` is one of [`VM`], [`VM_START`], [`VM_STOP`],
+/// [`VM_CLOUD_INIT`].
 #[must_use]
 pub fn vm(template: &'static str, name: &VmName) -> String {
     filled(template, name)
@@ -80,6 +93,12 @@ pub fn template(template: &'static str, name: &TemplateName) -> String {
 /// The path of one node, or of something done to it: `template` is one of [`NODE`], [`NODE_CORDON`], [`NODE_UNCORDON`].
 #[must_use]
 pub fn node(template: &'static str, name: &NodeName) -> String {
+    filled(template, name)
+}
+
+/// The path of one machine that is no node: `template` is [`NET_PEER`].
+#[must_use]
+pub fn net_peer(template: &'static str, name: &PeerName) -> String {
     filled(template, name)
 }
 

@@ -63,6 +63,18 @@ words_of!(
     RestartPolicy = waifud_model::vm::RestartPolicy { OnFailure, Always, Never }
 );
 words_of!(
+    /// [`waifud_model::cloud_init::Datasource`].
+    Datasource = waifud_model::cloud_init::Datasource { NoCloud, Ec2, OpenStack }
+);
+words_of!(
+    /// [`waifud_model::cloud_init::Imds`].
+    Imds = waifud_model::cloud_init::Imds { Any, V2 }
+);
+words_of!(
+    /// [`waifud_model::observed::Sighting`].
+    Sighting = waifud_model::observed::Sighting { Lease, Arp, Agent, Metadata }
+);
+words_of!(
     /// [`waifud_model::node::Arch`].
     Arch = waifud_model::node::Arch { X86_64, Aarch64 }
 );

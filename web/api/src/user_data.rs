@@ -6,8 +6,8 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use utoipa::ToSchema;
 use waifud_model::{
+    cloud_init::{UserData, UserDataTooLarge},
     digest::Blake3,
-    vm::{UserData, UserDataTooLarge},
 };
 
 /// User-data on its way in. JSON: the text itself, or `{"base64": "…"}`.

@@ -11,11 +11,12 @@ use serde::{Deserialize, Serialize};
 use std::net::Ipv4Addr;
 use utoipa::{IntoParams, ToSchema};
 use waifud_model::{
+    cloud_init::{Datasource, Imds},
     digest::Blake3,
     ids::{Generation, VmId},
     labels::Labels,
     name::{NodeName, TemplateName, VmName},
-    observed::VmState,
+    observed::{Sighting, VmState},
     size::ByteSize,
     vm::{Desired, Mac, Phase, RestartPolicy},
 };
@@ -66,6 +67,20 @@ pub struct Vm {
     pub ssh_keys: Vec<String>,
     /// Digest and size of its user-data, if it has any; the text is never shown.
     pub user_data: Option<UserDataInfo>,
+    /// Digest and size of its network-config, if it has any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network_config: Option<UserDataInfo>,
+    /// As which cloud its guest knows its host.
+    #[serde(default)]
+    #[schema(value_type = schema::Datasource)]
+    pub datasource: Datasource,
+    /// Which requests EC2's documents are given to.
+    #[serde(default)]
+    #[schema(value_type = schema::Imds)]
+    pub imds: Imds,
+    /// What cloud-init tells one life of the guest from the next by.
+    #[serde(default)]
+    pub instance_id: String,
     /// Grows with every change; also the `ETag`.
     #[schema(value_type = u64)]
     pub generation: Generation,
@@ -94,6 +109,10 @@ pub struct VmStatus {
     pub since: Option<Time>,
     /// True while the owner has not caught up with the last change of what is wanted.
     pub pending: bool,
+    /// By what its owner has met the guest since it was started: none yet means that only its allocation is known.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Vec<schema::Sighting>)]
+    pub met: Vec<Sighting>,
     /// Present while the owner is silent: `state` is then what was last heard, not what is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub silent: Option<Silent>,
@@ -154,9 +173,20 @@ pub struct VmCreate {
     /// cloud-init user-data, byte for byte.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user_data: Option<UserDataIn>,
+    /// cloud-init network-config, byte for byte; the guest asks DHCP if none is given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network_config: Option<UserDataIn>,
     /// OpenSSH public keys for the default user.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ssh_keys: Vec<String>,
+    /// As which cloud its guest is to know its host; `no_cloud` if not given.
+    #[serde(default)]
+    #[schema(value_type = schema::Datasource)]
+    pub datasource: Datasource,
+    /// Which requests EC2's documents are given to; `any` if not given.
+    #[serde(default)]
+    #[schema(value_type = schema::Imds)]
+    pub imds: Imds,
     /// For filters and placement.
     #[serde(default, skip_serializing_if = "Labels::is_empty")]
     #[schema(value_type = std::collections::BTreeMap<String, String>)]
@@ -182,7 +212,10 @@ impl VmCreate {
             disk: None,
             node: None,
             user_data: None,
+            network_config: None,
             ssh_keys: Vec::new(),
+            datasource: Datasource::default(),
+            imds: Imds::default(),
             labels: Labels::default(),
             restart: RestartPolicy::default(),
             start: Self::default_start(),
@@ -219,6 +252,9 @@ pub struct VmCreated {
     pub vm: Vm,
     /// Why it is where it is.
     pub placement: Placement,
+    /// What is odd about its documents, without quoting them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 /// Where a VM goes, and why.

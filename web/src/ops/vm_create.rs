@@ -21,6 +21,7 @@ use crate::{
 use rand::{SeedableRng, rngs::StdRng};
 use waifud_api::vm::{Placement, PlacementPreview, TemplateRef, VmCreate, VmCreated};
 use waifud_model::{
+    cloud_init::CloudInit,
     command::{Command, CreateVm, Reply},
     ids::VmId,
     labels::Labels,
@@ -67,7 +68,11 @@ pub(crate) async fn run(app: &App, author: &Author, request: VmCreate) -> Result
                     return replayed(app, done, &observed).await;
                 }
                 let placement = place::wire(&decision);
-                return Ok(done.map(|vm| VmCreated { vm: view::vm(&vm, decision.name, &observed), placement }));
+                return Ok(done.map(|vm| VmCreated {
+                    vm: view::vm(&vm, decision.name, &observed),
+                    placement,
+                    warnings: Vec::new(),
+                }));
             }
             Err(reject) if tries > 0 && another_try_helps(&request, &reject) => {}
             Err(reject) => return Err(propose::rejected(&app.consensus, reject).await),
@@ -112,8 +117,13 @@ fn plan(request: &VmCreate, version: &TemplateVersion) -> Plan {
             memory: request.memory,
             disk,
             image: ImageRef { template: version.template.clone(), version: version.version },
-            user_data: request.user_data.clone().map(|data| data.0),
-            ssh_keys: request.ssh_keys.clone(),
+            cloud_init: CloudInit {
+                user_data: request.user_data.clone().map(|data| data.0),
+                network_config: request.network_config.clone().map(|data| data.0),
+                ssh_keys: request.ssh_keys.clone(),
+                datasource: request.datasource,
+                imds: request.imds,
+            },
             labels: request.labels.clone(),
             restart: request.restart,
         },
@@ -165,5 +175,5 @@ async fn replayed(app: &App, done: Done<Vm>, observed: &Observed) -> Result<Done
     let node = node.ok_or(Failure::Internal("a VM's owner is no node"))?.name;
     let reason = "placed by an earlier request with the same key".to_owned();
     let placement = Placement { node: node.clone(), reason, rejected: Vec::new() };
-    Ok(done.map(|vm| VmCreated { vm: view::vm(&vm, node, observed), placement }))
+    Ok(done.map(|vm| VmCreated { vm: view::vm(&vm, node, observed), placement, warnings: Vec::new() }))
 }

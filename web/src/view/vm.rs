@@ -65,8 +65,12 @@ pub(crate) fn merge(vm: &Vm, node: NodeName, observed: &Observed) -> wire::Vm {
         mac: vm.mac,
         labels: vm.spec.labels.clone(),
         restart: vm.spec.restart,
-        ssh_keys: vm.spec.ssh_keys.clone(),
-        user_data: vm.spec.user_data.as_ref().map(Into::into),
+        ssh_keys: vm.spec.cloud_init.ssh_keys.clone(),
+        user_data: vm.spec.cloud_init.user_data.as_ref().map(Into::into),
+        network_config: vm.spec.cloud_init.network_config.as_ref().map(Into::into),
+        datasource: vm.spec.cloud_init.datasource,
+        imds: vm.spec.cloud_init.imds,
+        instance_id: vm.instance_id(),
         generation: vm.generation,
         created_at: vm.created_at.into(),
     }
@@ -83,6 +87,7 @@ pub(crate) fn status(vm: &Vm, owner: Option<&NodeSeen>) -> VmStatus {
         state: told.map_or(VmState::Pending, |told| told.state),
         since: told.map(|told| told.since.into()),
         pending: told.is_none_or(|told| told.generation < vm.generation),
+        met: told.map(|told| told.met.iter().collect()).unwrap_or_default(),
         silent,
         last_error: None,
     }
@@ -93,11 +98,12 @@ mod tests {
     use super::*;
     use std::{collections::BTreeSet, net::Ipv4Addr};
     use waifud_model::{
+        cloud_init::CloudInit,
         digest::Blake3,
         ids::{Generation, VmId},
         labels::Labels,
         name::TemplateName,
-        observed::VmObservation,
+        observed::{Sightings, VmObservation},
         size::ByteSize,
         time::Timestamp,
         vm::{Desired, ImageRef, Mac, Phase, RestartPolicy, VmSpec},
@@ -114,8 +120,7 @@ mod tests {
                 memory: ByteSize::mib(512),
                 disk: ByteSize::gib(10),
                 image: ImageRef { template: TemplateName::new("tiny").unwrap(), version: Blake3::of(b"tiny") },
-                user_data: None,
-                ssh_keys: Vec::new(),
+                cloud_init: CloudInit::default(),
                 labels: Labels::default(),
                 restart: RestartPolicy::OnFailure,
             },
@@ -124,13 +129,15 @@ mod tests {
             ip,
             mac: Mac::of(ip),
             generation: Generation(2),
+            instance: 1,
             created_at: Timestamp(0),
         }
     }
 
     fn owner(alive: bool, seen: Option<(VmState, u64)>) -> NodeSeen {
         let told = seen.map(|(state, generation)| {
-            let told = VmObservation { state, generation: Generation(generation), since: Timestamp(5) };
+            let told =
+                VmObservation { state, generation: Generation(generation), since: Timestamp(5), met: Sightings::NONE };
             (record().id, told)
         });
         NodeSeen {

@@ -6,7 +6,7 @@ use http::Method;
 use waifud_api::vm::{LastError, Vm};
 use waifud_model::{
     ids::Generation,
-    observed::{VmObservation, VmState},
+    observed::{Sightings, VmObservation, VmState},
     time::Timestamp,
 };
 
@@ -67,7 +67,7 @@ async fn a_vm_from_birth_to_death() {
     assert!(created.header("waifu-index").parse::<u64>().unwrap() > 0);
 
     let vm: Vm = serde_json::from_value(created.json()["vm"].clone()).unwrap();
-    let told = VmObservation { state: VmState::Running, generation: Generation(1), since: NOW };
+    let told = VmObservation { state: VmState::Running, generation: Generation(1), since: NOW, met: Sightings::NONE };
     node.hear_of(1, vm.id, told);
     let shown = node.get("/api/v1/vms/web-1").await;
     assert_eq!((shown.header("etag"), shown.json()["status"]["state"].as_str()), ("\"1\"", Some("running")));
@@ -263,7 +263,12 @@ async fn the_owner_tells_what_went_wrong() {
             .await
     );
 
-    let failed = VmObservation { state: VmState::Failed, generation: Generation(1), since: Timestamp(NOW.0 + 1) };
+    let failed = VmObservation {
+        state: VmState::Failed,
+        generation: Generation(1),
+        since: Timestamp(NOW.0 + 1),
+        met: Sightings::NONE,
+    };
     far.hear_of(2, vm.id, failed);
     let message = "no space left on device".to_owned();
     far.tasks.errors.lock().unwrap().insert(vm.id, LastError { message, at: None, attempts: Some(3), next_try: None });

@@ -2,10 +2,12 @@
 
 use super::*;
 use crate::{
+    cloud_init::{CloudDefaults, CloudInit},
     digest::{Blake3, Fingerprint, Sha256},
     ids::{ClusterId, Generation, TokenId},
     labels::Labels,
-    name::{NodeName, TemplateName, VmName},
+    mesh::{MeshEnd, MeshKey, NetPeer},
+    name::{NodeName, PeerName, TemplateName, VmName},
     node::{Arch, Capacity, Node},
     size::ByteSize,
     state::ClusterInfo,
@@ -36,6 +38,7 @@ fn node(n: u8) -> Node {
             kvm: true,
         },
         subnet: format!("10.77.{n}.0/24").parse().unwrap(),
+        mesh: Some(MeshEnd { key: MeshKey([n; 32]), port: 7444 }),
         joined_at: T,
     }
 }
@@ -51,8 +54,7 @@ fn vm(n: u8, owner: u8) -> Vm {
             memory: ByteSize::gib(1),
             disk: ByteSize::gib(10),
             image: ImageRef { template: TemplateName::new("debian-12").unwrap(), version: Blake3([9; 32]) },
-            user_data: None,
-            ssh_keys: Vec::new(),
+            cloud_init: CloudInit::default(),
             labels: Labels::default(),
             restart: RestartPolicy::default(),
         },
@@ -61,8 +63,14 @@ fn vm(n: u8, owner: u8) -> Vm {
         ip,
         mac: Mac::of(ip),
         generation: Generation::FIRST,
+        instance: 1,
         created_at: T,
     }
+}
+
+fn laptop() -> NetPeer {
+    let name = PeerName::new("laptop").unwrap();
+    NetPeer { name, key: MeshKey([99; 32]), ip: Ipv4Addr::new(10, 77, 255, 2), created_at: T }
 }
 
 fn good() -> ClusterState {
@@ -98,6 +106,8 @@ fn good() -> ClusterState {
         nodes: (0..3).map(node).map(|n| (n.id, n)).collect(),
         vms: [vm(0, 0), vm(1, 0), vm(2, 1)].into_iter().map(|v| (v.id, v)).collect(),
         templates: [((version.template.clone(), version.version), version)].into(),
+        cloud_defaults: CloudDefaults::default(),
+        net_peers: [(laptop().name, laptop())].into(),
         join_tokens: [(join.id, join)].into(),
         api_tokens: [(api.id, api)].into(),
         log_time: T,
@@ -122,7 +132,16 @@ fn first_node(state: &mut ClusterState) -> &mut Node {
     state.nodes.get_mut(&node(0).id).unwrap()
 }
 
-const SPOILS: [Spoil; 23] = [
+fn first_peer(state: &mut ClusterState) -> &mut NetPeer {
+    state.net_peers.values_mut().next().unwrap()
+}
+
+const SPOILS: [Spoil; 28] = [
+    ("mesh key", |s| first_peer(s).key = MeshKey([0; 32])),
+    ("not one for peers", |s| first_peer(s).ip = Ipv4Addr::new(10, 77, 255, 1)),
+    ("filed", |s| first_peer(s).name = PeerName::new("other").unwrap()),
+    ("younger", |s| first_peer(s).created_at = Timestamp(1001)),
+    ("life zero", |s| first_vm(s).instance = 0),
     ("no cluster", |s| s.cluster = None),
     ("no node", |s| {
         s.nodes.clear();
@@ -146,7 +165,7 @@ const SPOILS: [Spoil; 23] = [
     ("not that of its address", |s| first_vm(s).mac = Mac([2; 6])),
     ("which does not exist", |s| first_vm(s).spec.image.version = Blake3([8; 32])),
     ("smaller than its image", |s| first_vm(s).spec.disk = ByteSize::gib(1)),
-    ("generation zero", |s| first_vm(s).generation = Generation(0)),
+    ("generation or life zero", |s| first_vm(s).generation = Generation(0)),
     ("younger than the last command", |s| first_vm(s).created_at = Timestamp(1001)),
     ("token id 0000000000000005 belongs to", |s| {
         let mut token = s.api_tokens.pop_first().unwrap().1;

@@ -1,6 +1,7 @@
 //! What values are let into the state. Each refusal names the field and the limit.
 
 use waifud_model::{
+    cloud_init::CloudInit,
     command::{InitCluster, NewNode, VmReport},
     event::EventKind,
     ids::{NodeId, TokenId, VmId},
@@ -52,7 +53,12 @@ pub(super) fn vm(id: VmId, spec: &VmSpec, owner: &Node) -> Result<(), Reject> {
     if spec.disk == ByteSize::ZERO || !spec.disk.as_bytes().is_multiple_of(SECTOR) {
         return bad("disk", format!("{} bytes given; a multiple of {SECTOR} is needed", spec.disk.as_bytes()));
     }
-    ssh_keys(&spec.ssh_keys)
+    cloud_init(&spec.cloud_init)
+}
+
+/// Checks what a guest is told. Documents have a bound of their own, in their type.
+pub(super) fn cloud_init(told: &CloudInit) -> Result<(), Reject> {
+    ssh_keys(&told.ssh_keys)
 }
 
 fn ssh_keys(keys: &[String]) -> Result<(), Reject> {

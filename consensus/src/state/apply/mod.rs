@@ -3,8 +3,10 @@
 //! It must not look at anything but the command, its index and the tables.
 
 mod actor;
+mod cloud_init;
 mod cluster;
 mod limits;
+mod net_peers;
 mod nodes;
 mod reports;
 mod templates;
@@ -117,6 +119,7 @@ fn dispatch(work: &mut Work<'_>, command: &Command) -> Result<Reply, Stop> {
         Command::AddNode(add) => nodes::add(work, add),
         Command::UpdateNode { node, advertise, capacity } => nodes::update(work, *node, *advertise, capacity),
         Command::RotateNodeKey { node, fingerprint } => nodes::rotate_key(work, *node, *fingerprint),
+        Command::SetMeshEnd { node, end } => nodes::set_mesh_end(work, *node, *end),
         Command::SetCordon { node, cordoned } => nodes::set_cordon(work, *node, *cordoned),
         Command::RemoveNode { node, force } => nodes::remove(work, *node, *force),
         Command::CreateJoinToken(token) => tokens::create_join(work, token),
@@ -125,6 +128,10 @@ fn dispatch(work: &mut Work<'_>, command: &Command) -> Result<Reply, Stop> {
         Command::RevokeApiToken(id) => tokens::revoke_api(work, *id),
         Command::CreateVm(create) => vms::create(work, create),
         Command::SetPower { vm, desired, expect } => vms::set_power(work, *vm, *desired, *expect),
+        Command::SetCloudInit(set) => cloud_init::set(work, set),
+        Command::SetCloudDefaults(set) => cloud_init::set_defaults(work, set),
+        Command::AddNetPeer { name, key } => net_peers::add(work, name, *key),
+        Command::RemoveNetPeer(name) => net_peers::remove(work, name),
         Command::DeleteVm { vm, expect } => vms::delete(work, *vm, *expect),
         Command::ConfirmVmGone { vm } => vms::confirm_gone(work, *vm),
         Command::AddTemplateVersion(version) => templates::add(work, version),

@@ -2,7 +2,7 @@
 
 use super::{
     super::{events::Changes, read::ReadError, rows, stop::Stop, view::View},
-    Work, limits,
+    Work, limits, net_peers,
 };
 use ipnet::Ipv4Net;
 use std::{collections::BTreeSet, net::SocketAddr};
@@ -12,6 +12,7 @@ use waifud_model::{
     event::{EventKind, Subject},
     ids::{NodeId, TokenId},
     labels::Labels,
+    mesh::MeshEnd,
     network,
     node::{Capacity, Node},
     reject::Reject,
@@ -43,7 +44,8 @@ pub(super) fn add(work: &mut Work<'_>, add: &AddNode) -> Result<Reply, Stop> {
     free_of_others(work.view, new)?;
     let cluster = work.view.cluster()?.ok_or(Reject::NotInitialised)?;
     let last = work.view.one("SELECT last_subnet FROM cluster", [], rows::cluster::last_subnet)?;
-    let taken: BTreeSet<Ipv4Net> = work.view.nodes()?.into_iter().map(|node| node.subnet).collect();
+    let mut taken: BTreeSet<Ipv4Net> = work.view.nodes()?.into_iter().map(|node| node.subnet).collect();
+    taken.extend(network::peer_subnet(cluster.cidr, cluster.subnet_prefix));
     let subnet = network::next_subnet(cluster.cidr, cluster.subnet_prefix, last, |subnet| taken.contains(&subnet))
         .ok_or(Reject::NoSubnet)?;
     rows::cluster::set_last_subnet(work.db, subnet)?;
@@ -89,6 +91,7 @@ pub(super) fn admit(work: &mut Work<'_>, new: &NewNode, subnet: Ipv4Net) -> Resu
         cordoned: false,
         capacity: new.capacity.clone(),
         subnet,
+        mesh: None,
         joined_at: work.now,
     };
     rows::node::insert(work.db, &node)?;
@@ -140,6 +143,19 @@ pub(super) fn rotate_key(work: &mut Work<'_>, id: NodeId, fingerprint: Fingerpri
     }
     let changes = Changes::none().diff("fingerprint", &old.fingerprint, &fingerprint);
     change(work, Node { fingerprint, ..old }, changes)
+}
+
+pub(super) fn set_mesh_end(work: &mut Work<'_>, id: NodeId, end: MeshEnd) -> Result<Reply, Stop> {
+    work.standing.owner(id)?;
+    let old = find(work.view, id)?;
+    if old.mesh.is_none_or(|own| own.key != end.key)
+        && let Some(holder) = net_peers::holder(work.view, end.key)?
+    {
+        return Err(Reject::PeerTaken { what: "key".to_owned(), holder }.into());
+    }
+    let shown = |end: Option<MeshEnd>| end.map_or_else(|| "none".to_owned(), |e| format!("{} port {}", e.key, e.port));
+    let changes = Changes::none().diff("mesh", &shown(old.mesh), &shown(Some(end)));
+    change(work, Node { mesh: Some(end), ..old }, changes)
 }
 
 pub(super) fn set_cordon(work: &mut Work<'_>, id: NodeId, cordoned: bool) -> Result<Reply, Stop> {

@@ -14,19 +14,19 @@ use waifud_model::{
     placement,
     reject::Reject,
     token::Role,
-    vm::{Desired, Mac, Phase, UserData, Vm, VmSpec},
+    vm::{Desired, Mac, Phase, Vm, VmSpec},
 };
 
 pub(super) fn subject(vm: &Vm) -> Subject {
     Subject::Vm(vm.id, vm.name.clone())
 }
 
-fn find(view: View<'_>, id: VmId) -> Result<Vm, Stop> {
+pub(super) fn find(view: View<'_>, id: VmId) -> Result<Vm, Stop> {
     view.vm(id)?.ok_or_else(|| Reject::NoSuchVm(id).into())
 }
 
 /// Refuses what was decided on an older generation.
-fn expected(vm: &Vm, expect: Option<Generation>) -> Result<(), Reject> {
+pub(super) fn expected(vm: &Vm, expect: Option<Generation>) -> Result<(), Reject> {
     match expect {
         Some(expected) if expected != vm.generation => {
             Err(Reject::Stale { vm: vm.id, expected, actual: vm.generation })
@@ -63,6 +63,7 @@ pub(super) fn create(work: &mut Work<'_>, create: &CreateVm) -> Result<Reply, St
         ip,
         mac: Mac::of(ip),
         generation: Generation::FIRST,
+        instance: 1,
         created_at: work.now,
     };
     rows::vm::insert(work.db, &vm)?;
@@ -122,13 +123,16 @@ fn born(vm: &Vm) -> Changes {
     for (key, value) in spec.labels.iter() {
         changes = changes.set(&format!("labels.{key}"), value);
     }
-    for key in &spec.ssh_keys {
+    let told = &spec.cloud_init;
+    for key in &told.ssh_keys {
         changes = changes.set("ssh_keys", key);
     }
-    match spec.user_data.as_ref().map(UserData::as_bytes) {
-        Some(secret) => changes.secret("user_data", secret),
-        None => changes,
+    for (field, document) in [("user_data", &told.user_data), ("network_config", &told.network_config)] {
+        if let Some(document) = document {
+            changes = changes.secret(field, document.as_bytes());
+        }
     }
+    changes.set("datasource", told.datasource).set("imds", told.imds)
 }
 
 pub(super) fn set_power(

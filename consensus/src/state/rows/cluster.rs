@@ -3,6 +3,7 @@
 use super::{super::stop::Stop, Cells, ReadError};
 use ipnet::Ipv4Net;
 use rusqlite::{Connection, Row, params};
+use std::net::Ipv4Addr;
 use waifud_model::state::ClusterInfo;
 
 pub(in super::super) const COLUMNS: &str = "id, ca_cert, ca_key, cidr, subnet_prefix, feature_level";
@@ -43,6 +44,17 @@ pub(in super::super) fn last_subnet(row: &Row<'_>) -> Result<Ipv4Net, ReadError>
 
 pub(in super::super) fn set_last_subnet(db: &Connection, subnet: Ipv4Net) -> Result<(), Stop> {
     db.prepare_cached("UPDATE cluster SET last_subnet = ?1")?.execute([subnet.to_string()])?;
+    Ok(())
+}
+
+/// The address given last to a peer.
+pub(in super::super) fn last_peer(row: &Row<'_>) -> Result<Option<Ipv4Addr>, ReadError> {
+    let bits: Option<u32> = Cells::of("cluster", row).plain()?;
+    Ok(bits.map(Ipv4Addr::from_bits))
+}
+
+pub(super) fn set_last_peer(db: &Connection, ip: Ipv4Addr) -> Result<(), Stop> {
+    db.prepare_cached("UPDATE cluster SET last_peer = ?1")?.execute([ip.to_bits()])?;
     Ok(())
 }
 

@@ -4,7 +4,9 @@
 //! can be added without touching the table. Nothing is kept twice but a node's sums over its VMs. No rule of the cluster
 //! belongs here.
 
+pub(super) mod cloud_defaults;
 pub(super) mod cluster;
+pub(super) mod net_peer;
 pub(super) mod node;
 pub(super) mod template;
 pub(super) mod token;
@@ -18,6 +20,7 @@ use rusqlite::{Row, types::FromSql};
 use serde::de::DeserializeOwned;
 use std::str::FromStr;
 use waifud_model::{
+    cloud_init::UserData,
     command::Origin,
     reject::Reject,
     size::ByteSize,
@@ -166,6 +169,12 @@ impl Word for Origin {
             Self::Internal => "internal",
         }
     }
+}
+
+/// The next cell, a document for cloud-init, if there is one.
+fn document(cells: &mut Cells<'_>) -> Result<Option<UserData>, ReadError> {
+    let bytes: Option<Vec<u8>> = cells.plain()?;
+    bytes.map(UserData::new).transpose().map_err(corrupt(cells.table))
 }
 
 /// A number for a column. SQLite's are signed; the few that do not fit are refused, never bent.

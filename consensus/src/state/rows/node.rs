@@ -8,13 +8,13 @@ use waifud_model::{
     digest::Fingerprint,
     ids::NodeId,
     labels::Labels,
+    mesh::{MeshEnd, MeshKey},
     node::{Arch, Capacity, Node},
     placement::Reserved,
     vm::Vm,
 };
 
-pub(in super::super) const COLUMNS: &str =
-    "id, name, advertise, fingerprint, cordoned, cpus, threads, memory, disk, subnet, joined_at, more";
+pub(in super::super) const COLUMNS: &str = "id, name, advertise, fingerprint, cordoned, cpus, threads, memory, disk, subnet, mesh_key, mesh_port, joined_at, more";
 
 /// What has no column.
 #[derive(Serialize, Deserialize)]
@@ -38,10 +38,12 @@ pub(in super::super) fn read(row: &Row<'_>) -> Result<Node, ReadError> {
     let cordoned = cells.plain()?;
     let (cpus, threads, memory, disk) = (cells.plain()?, cells.plain()?, cells.size()?, cells.size()?);
     let subnet = cells.parsed()?;
+    let (key, port): (Option<[u8; 32]>, Option<u16>) = (cells.plain()?, cells.plain()?);
+    let mesh = key.zip(port).map(|(key, port)| MeshEnd { key: MeshKey(key), port });
     let joined_at = cells.time()?;
     let More { labels, arch, kvm } = cells.packed()?;
     let capacity = Capacity { cpus, threads, memory, disk, arch, kvm };
-    Ok(Node { id, name, advertise, fingerprint, labels, cordoned, capacity, subnet, joined_at })
+    Ok(Node { id, name, advertise, fingerprint, labels, cordoned, capacity, subnet, mesh, joined_at })
 }
 
 /// Writes the whole row; `REPLACE` is not used, as it would delete what a unique column of the new row collides with.
@@ -49,8 +51,8 @@ pub(in super::super) fn insert(db: &Connection, node: &Node) -> Result<(), Stop>
     write(
         db,
         node,
-        "INSERT INTO nodes (id, name, advertise, fingerprint, cordoned, cpus, threads, memory, disk, subnet, joined_at, more)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+        "INSERT INTO nodes (id, name, advertise, fingerprint, cordoned, cpus, threads, memory, disk, subnet, joined_at, more,
+         mesh_key, mesh_port) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
     )
 }
 
@@ -59,7 +61,7 @@ pub(in super::super) fn update(db: &Connection, node: &Node) -> Result<(), Stop>
         db,
         node,
         "UPDATE nodes SET name = ?2, advertise = ?3, fingerprint = ?4, cordoned = ?5, cpus = ?6, threads = ?7, memory = ?8,
-         disk = ?9, subnet = ?10, joined_at = ?11, more = ?12 WHERE id = ?1",
+         disk = ?9, subnet = ?10, joined_at = ?11, more = ?12, mesh_key = ?13, mesh_port = ?14 WHERE id = ?1",
     )
 }
 
@@ -79,6 +81,8 @@ fn write(db: &Connection, node: &Node, sql: &str) -> Result<(), Stop> {
         node.subnet.to_string(),
         number("joined_at", node.joined_at.0)?,
         rmp_serde::to_vec_named(&more)?,
+        node.mesh.map(|end| end.key.0),
+        node.mesh.map(|end| end.port),
     ])?;
     Ok(())
 }

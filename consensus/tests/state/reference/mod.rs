@@ -1,5 +1,6 @@
 //! The same rules, told plainly: maps, loops and no database. It shares nothing with apply but the vocabulary.
 
+mod net_peers;
 mod nodes;
 mod vms;
 
@@ -8,6 +9,7 @@ use std::{
     time::Duration,
 };
 use waifud_model::{
+    cloud_init::CloudDefaults,
     command::{Actor, Command, Envelope, Origin, Reply},
     digest::Blake3,
     event::{EventKind, Subject},
@@ -33,6 +35,7 @@ pub(crate) struct Reference {
     requests: BTreeMap<(String, String), Remembered>,
     added: BTreeMap<(TemplateName, Blake3), u64>,
     last_subnet: u32,
+    last_peer: Option<u32>,
     last_host: BTreeMap<NodeId, u32>,
     /// The index of the command at hand.
     index: u64,
@@ -155,6 +158,13 @@ impl Reference {
                 }
                 Ok(self.changed(Node { fingerprint: *fingerprint, ..old }))
             }
+            Command::SetMeshEnd { node, end } => {
+                let old = self.node(*node)?;
+                if let Some(holder) = self.key_holder(end.key).filter(|_| old.mesh.is_none_or(|m| m.key != end.key)) {
+                    return Err(Reject::PeerTaken { what: "key".into(), holder });
+                }
+                Ok(self.changed(Node { mesh: Some(*end), ..old }))
+            }
             Command::SetCordon { node, cordoned } => {
                 let old = self.node(*node)?;
                 Ok(self.changed(Node { cordoned: *cordoned, ..old }))
@@ -194,6 +204,41 @@ impl Reference {
                 }
                 Ok(self.put(vm, EventKind::Changed))
             }
+            Command::SetCloudInit(set) => {
+                if set.cloud_init.ssh_keys.iter().any(String::is_empty) {
+                    return Err(bad("ssh_keys"));
+                }
+                let mut vm = self.vm(set.vm)?;
+                if vm.phase == Phase::Deleting {
+                    return Err(Reject::VmDeleting(vm.id));
+                }
+                generation(&vm, set.expect)?;
+                let before = vm.clone();
+                vm.instance += u32::from(set.rerun);
+                vm.spec.cloud_init = set.cloud_init.clone();
+                if vm != before {
+                    vm.generation = Generation(vm.generation.0 + 1);
+                }
+                Ok(self.put(vm, EventKind::Changed))
+            }
+            Command::SetCloudDefaults(set) => {
+                let actual = self.state.cloud_defaults.generation;
+                if let Some(expected) = set.expect.filter(|expected| *expected != actual) {
+                    return Err(Reject::StaleDefaults { expected, actual });
+                }
+                self.state.cloud_defaults = CloudDefaults {
+                    user_data: set.user_data.clone(),
+                    vendor_data: set.vendor_data.clone(),
+                    generation: Generation(actual.0 + 1),
+                };
+                self.event(Subject::Cluster, EventKind::Changed);
+                Ok(Reply::CloudDefaults(Box::new(self.state.cloud_defaults.clone())))
+            }
+            Command::AddNetPeer { name, key } => self.add_net_peer(name, *key),
+            Command::RemoveNetPeer(name) => match self.state.net_peers.remove(name) {
+                Some(_) => Ok(self.done(Subject::Peer(name.clone()), EventKind::Deleted)),
+                None => Err(Reject::NoSuchPeer(name.clone())),
+            },
             Command::DeleteVm { vm, expect } => {
                 let vm = self.vm(*vm)?;
                 generation(&vm, *expect)?;
@@ -245,15 +290,21 @@ impl Reference {
                 Who::Node(_) => return Ok(()),
                 Who::Person(_) => (None, None),
             },
-            Command::UpdateNode { node, .. } | Command::RotateNodeKey { node, .. } => (None, Some(*node)),
+            Command::UpdateNode { node, .. }
+            | Command::RotateNodeKey { node, .. }
+            | Command::SetMeshEnd { node, .. } => (None, Some(*node)),
             Command::SetCordon { node, .. } | Command::RemoveNode { node, .. } => (Some(Role::Admin), Some(*node)),
             Command::CreateJoinToken(_)
             | Command::RevokeJoinToken(_)
             | Command::CreateApiToken(_)
-            | Command::RevokeApiToken(_) => (Some(Role::Admin), None),
-            Command::CreateVm(_) | Command::DeleteVm { .. } | Command::DeleteTemplate { .. } => {
-                (Some(Role::Operator), None)
-            }
+            | Command::RevokeApiToken(_)
+            | Command::SetCloudDefaults(_)
+            | Command::AddNetPeer { .. }
+            | Command::RemoveNetPeer(_) => (Some(Role::Admin), None),
+            Command::CreateVm(_)
+            | Command::SetCloudInit(_)
+            | Command::DeleteVm { .. }
+            | Command::DeleteTemplate { .. } => (Some(Role::Operator), None),
             Command::AddTemplateVersion(version) => (Some(Role::Operator), Some(version.origin)),
             Command::SetPower { vm, .. } => match (who, self.vm(*vm)) {
                 (Who::Node(_), vm) => (Some(Role::Operator), Some(vm?.node)),

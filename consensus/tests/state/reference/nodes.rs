@@ -46,10 +46,10 @@ impl Reference {
         if let Some(holder) = holder(&|n| n.advertise == new.advertise) {
             return Err(taken("address", holder));
         }
-        // Four subnets of sixteen addresses.
+        // Four subnets of sixteen addresses, the last of which is not for nodes.
         let taken: BTreeSet<u32> =
             self.state.nodes.values().map(|n| (n.subnet.network().to_bits() & 0x3f) / 16).collect();
-        let free = (1..=4).map(|step| (self.last_subnet + step) % 4).find(|n| !taken.contains(n));
+        let free = (1..=4).map(|step| (self.last_subnet + step) % 4).find(|n| *n != 3 && !taken.contains(n));
         Ok(self.admit(new, free.ok_or(Reject::NoSubnet)?))
     }
 
@@ -66,6 +66,7 @@ impl Reference {
             cordoned: false,
             capacity: new.capacity.clone(),
             subnet: format!("10.77.0.{}/28", subnet * 16).parse().unwrap(),
+            mesh: None,
             joined_at: self.state.log_time,
         };
         self.event(Subject::Node(node.id, node.name.clone()), EventKind::Created);

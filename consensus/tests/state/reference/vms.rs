@@ -80,6 +80,7 @@ impl Reference {
             ip,
             mac: Mac([0x52, 0x54, a, b, c, d]),
             generation: Generation(1),
+            instance: 1,
             created_at: self.state.log_time,
         };
         Ok(self.put(vm, EventKind::Created))
