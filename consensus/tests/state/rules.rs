@@ -361,7 +361,7 @@ fn the_digest_sees_every_table() {
     let mut bench = Bench::cluster(2);
     bench.done(create(1, 0));
     bench.done(Command::AddNetPeer { name: peer_name(0), key: mesh_end(9).key });
-    bench.done(Command::SetCloudDefaults(Box::new(SetCloudDefaults {
+    bench.done(Command::SetCloudDefaults(Box::new(waifud_model::command::SetCloudDefaults {
         user_data: None,
         vendor_data: None,
         expect: None,

@@ -1,7 +1,7 @@
 //! What values are let into the state. Each refusal names the field and the limit.
 
 use waifud_model::{
-    cloud_init::CloudInit,
+    cloud_init::{CloudInit, Datasource},
     command::{InitCluster, NewNode, VmReport},
     event::EventKind,
     ids::{NodeId, TokenId, VmId},
@@ -58,6 +58,9 @@ pub(super) fn vm(id: VmId, spec: &VmSpec, owner: &Node) -> Result<(), Reject> {
 
 /// Checks what a guest is told. Documents have a bound of their own, in their type.
 pub(super) fn cloud_init(told: &CloudInit) -> Result<(), Reject> {
+    if told.network_config.is_some() && told.datasource != Datasource::NoCloud {
+        return bad("network_config", format!("the datasource {} has no place for one; no_cloud has", told.datasource));
+    }
     ssh_keys(&told.ssh_keys)
 }
 

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 use waifud_model::{
-    cloud_init::CloudDefaults,
+    cloud_init::{CloudDefaults, Datasource},
     command::{Actor, Command, Envelope, Origin, Reply},
     digest::Blake3,
     event::{EventKind, Subject},
@@ -205,7 +205,11 @@ impl Reference {
                 Ok(self.put(vm, EventKind::Changed))
             }
             Command::SetCloudInit(set) => {
-                if set.cloud_init.ssh_keys.iter().any(String::is_empty) {
+                let told = &set.cloud_init;
+                if told.network_config.is_some() && told.datasource != Datasource::NoCloud {
+                    return Err(bad("network_config"));
+                }
+                if told.ssh_keys.iter().any(String::is_empty) {
                     return Err(bad("ssh_keys"));
                 }
                 let mut vm = self.vm(set.vm)?;
