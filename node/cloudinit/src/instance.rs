@@ -64,13 +64,10 @@ pub struct Instance {
 pub struct InstanceId(String);
 
 impl InstanceId {
-    /// The id of a VM's `instance`th life, in EC2's form: `i-` and 17 hexadecimal digits.
-    ///
-    /// The digits are the last 68 bits of the VM's id, all random but the two of the UUID's variant, with `instance`
-    /// exclusive-ored in: never the same for two lives of one VM, and none that two VMs would share by construction.
+    /// The id of a VM's `instance`th life.
     #[must_use]
     pub fn of(vm: VmId, instance: u32) -> Self {
-        Self(format!("i-{:017x}", digits(vm, instance)))
+        Self(waifud_model::cloud_init::instance_id(vm, instance))
     }
 
     /// The text.
@@ -84,11 +81,6 @@ impl fmt::Display for InstanceId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(&self.0)
     }
-}
-
-/// The low 68 bits of a VM's id with the life mixed in.
-fn digits(vm: VmId, instance: u32) -> u128 {
-    (u128::from_be_bytes(*vm.as_bytes()) & ((1 << 68) - 1)) ^ u128::from(instance)
 }
 
 impl Instance {

@@ -19,6 +19,7 @@ pub mod instance;
 pub mod merge;
 mod nocloud;
 mod openstack;
+pub mod seed;
 pub mod user_data;
 
 pub use documents::{Document, Documents};
