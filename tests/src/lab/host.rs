@@ -2,12 +2,13 @@
 
 use std::ffi::OsStr;
 use std::fmt::Write as _;
-use std::fs;
+use std::io::Write as _;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
+use std::{fs, io};
 
 use anyhow::{Context, Result};
 use nix::sys::signal::Signal;
@@ -17,6 +18,16 @@ use super::{Process, checked, eventually, holder};
 /// Where libvirtd says which process it is. Not its default, which is outside of the directories that a host has for
 /// itself.
 const LIBVIRTD_PID: &str = "/run/libvirt/libvirtd.pid";
+/// What libvirtd says, seen from outside.
+const LIBVIRTD_LOG: &str = "/var/log/libvirt/libvirtd.log";
+/// libvirtd waits for its own threads for 30 s when it is told to end (`virNetDaemonRun`), and then ends without them.
+const LIBVIRTD_GRACE: Duration = Duration::from_secs(45);
+/// For the kernel to take away what has been killed, on a busy machine.
+const DEATH: Duration = Duration::from_secs(20);
+/// Where the threads of process `$0` are, by the kernel and, where there is a debugger, by the program itself.
+const WHEREABOUTS: &str = r#"
+for task in /proc/$0/task/*; do echo "$(cat "$task/comm"): $(cat "$task/wchan")"; done
+! command -v gdb > /dev/null || timeout 30 gdb -p "$0" -batch -ex 'thread apply all backtrace' 2> /dev/null"#;
 
 /// A host of a [`super::Lab`].
 #[derive(Debug)]
@@ -137,7 +148,8 @@ impl Host {
         Ok(())
     }
 
-    /// Stops libvirtd as an upgrade would, and starts it again.
+    /// Stops libvirtd as an upgrade would, and starts it again. As a service manager does, it is killed if it does not end
+    /// when told to; that, and where it stood, is written to standard error even if the test succeeds.
     ///
     /// # Errors
     /// As for stopping and starting.
@@ -150,11 +162,29 @@ impl Host {
         let pid = fs::read_to_string(self.path(LIBVIRTD_PID)).context("no libvirtd runs")?;
         let pid = pid.trim();
         // The shell's own: a small machine has no other.
-        self.exec("sh", ["-c", &format!("kill -s {} {pid}", signal.as_str().trim_start_matches("SIG"))])?;
-        eventually(&format!("the end of libvirtd of {}", self.name), Duration::from_secs(20), || {
-            self.exec("test", ["!", "-d", &format!("/proc/{pid}")]).ok()
-        })?;
-        Ok(())
+        let send = |signal: Signal| {
+            let name = signal.as_str().trim_start_matches("SIG");
+            self.exec("sh", ["-c", &format!("kill -s {name} {pid}")])
+        };
+        let ends_within = |limit| {
+            eventually(&format!("the end of libvirtd of {}", self.name), limit, || {
+                self.exec("test", ["!", "-d", &format!("/proc/{pid}")]).ok()
+            })
+        };
+        send(signal)?;
+        if signal != Signal::SIGKILL && ends_within(LIBVIRTD_GRACE).is_err() {
+            let threads = self.exec("sh", ["-c", WHEREABOUTS, pid]).unwrap_or_else(|error| format!("{error:#}"));
+            let log = tail(&self.path(LIBVIRTD_LOG));
+            // Past the test runner, which shows what it captured only of tests that fail.
+            writeln!(
+                io::stderr(),
+                "libvirtd of {} was told to end, and is killed after {LIBVIRTD_GRACE:?}. It stood here:\n{threads}\n\
+                 and said:\n{log}",
+                self.name
+            )?;
+            send(Signal::SIGKILL)?;
+        }
+        ends_within(DEATH).map(drop)
     }
 
     /// The ends of all logs, for the report of a failed test.
@@ -163,13 +193,18 @@ impl Host {
         let Ok(logs) = fs::read_dir(self.directory.join("log")) else { return words };
         let mut logs: Vec<PathBuf> = logs.flatten().map(|entry| entry.path()).collect();
         logs.sort();
-        for log in logs {
-            let text = String::from_utf8_lossy(&fs::read(&log).unwrap_or_default()).into_owned();
-            let lines: Vec<&str> = text.lines().collect();
-            let tail = lines[lines.len().saturating_sub(30)..].join("\n");
+        logs.push(self.path(LIBVIRTD_LOG));
+        for log in logs.into_iter().filter(|log| log.exists()) {
             let file = log.file_name().unwrap_or_default().to_string_lossy();
-            let _into_a_string = writeln!(words, "--- {} {file}, last lines ---\n{tail}", self.name);
+            let _into_a_string = writeln!(words, "--- {} {file}, last lines ---\n{}", self.name, tail(&log));
         }
         words
     }
+}
+
+/// The last lines of a log.
+fn tail(log: &Path) -> String {
+    let text = String::from_utf8_lossy(&fs::read(log).unwrap_or_default()).into_owned();
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(30)..].join("\n")
 }
