@@ -1,7 +1,10 @@
 //! What a guest is told when it boots, as people gave it: documents for cloud-init, and how they are served. Rendering them is
 //! another crate's business; here they are bytes with a bound.
 
-use crate::{digest::Blake3, ids::Generation};
+use crate::{
+    digest::Blake3,
+    ids::{Generation, VmId},
+};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::{fmt, str::FromStr};
 
@@ -105,6 +108,16 @@ pub struct WordError {
     what: &'static str,
 }
 
+/// What cloud-init tells a VM's `instance`th life from its others by, in EC2's form: `i-` and 17 hexadecimal digits.
+///
+/// The digits are the last 68 bits of the VM's id, all random but the two of the UUID's variant, with `instance`
+/// exclusive-ored in: never the same for two lives of one VM, and none that two VMs would share by construction.
+#[must_use]
+pub fn instance_id(vm: VmId, instance: u32) -> String {
+    let digits = (u128::from_be_bytes(*vm.as_bytes()) & ((1 << 68) - 1)) ^ u128::from(instance);
+    format!("i-{digits:017x}")
+}
+
 /// cloud-init user-data. Its `Debug` form shows only the size: it often holds secrets, and logs must not.
 #[derive(Clone, PartialEq, Eq)]
 pub struct UserData(Vec<u8>);
@@ -179,6 +192,14 @@ mod tests {
         assert_eq!(rmp_serde::from_slice::<UserData>(&packed).unwrap(), secret);
         let large = rmp_serde::to_vec(&UserData(vec![0; UserData::MAX + 1])).unwrap();
         assert!(rmp_serde::from_slice::<UserData>(&large).is_err());
+    }
+
+    #[test]
+    fn each_life_has_an_id_of_its_own() {
+        let id = |vm: u8, life| instance_id(VmId::from_random([vm; 16]), life);
+        assert_eq!(id(2, 1), "i-28202020202020203");
+        assert!(id(2, 1) != id(2, 2) && id(2, 1) != id(3, 1));
+        assert_eq!(id(255, u32::MAX).len(), 19);
     }
 
     #[test]

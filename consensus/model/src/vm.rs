@@ -1,7 +1,7 @@
 //! A VM as the replicated state knows it: what is wanted. What is observed travels by gossip and is never stored here.
 
 use crate::{
-    cloud_init::CloudInit,
+    cloud_init::{self, CloudInit},
     digest::Blake3,
     ids::{Generation, NodeId, VmId},
     labels::Labels,
@@ -40,12 +40,10 @@ pub struct Vm {
 }
 
 impl Vm {
-    /// What cloud-init tells one life of a guest from the next by, in EC2's form: `i-` and 17 hex digits. The first
-    /// twelve are the VM id's last, which are random; the others count the lives.
+    /// What cloud-init tells one life of the guest from the next by.
     #[must_use]
     pub fn instance_id(&self) -> String {
-        let id = self.id.as_bytes();
-        format!("i-{}{:05x}", hex::encode(&id[id.len() - 6..]), self.instance)
+        cloud_init::instance_id(self.id, self.instance)
     }
 }
 
