@@ -13,7 +13,7 @@ use axum::{
     extract::RawQuery,
     http::{HeaderMap, StatusCode},
     response::{IntoResponse, Response},
-    routing::{get, post},
+    routing::{delete, get, post},
 };
 use fake::{Fake, Seen, config, problem};
 use futures::StreamExt as _;
@@ -27,14 +27,20 @@ use std::{
 };
 use waifud_api::{
     client::{Client, ClientError, Endpoint, IdempotencyKey},
+    cloud_init::{CloudInit, CloudInitQuery},
     event::{EventId, Since, StreamItem},
     exit::Exit,
     filter::Filter,
-    headers, paths,
+    headers,
+    net::NetPeerCreate,
+    paths,
     problem::ProblemCode,
     token::JoinTokenCreate,
 };
-use waifud_model::name::{TemplateName, VmName};
+use waifud_model::{
+    ids::Generation,
+    name::{PeerName, TemplateName, VmName},
+};
 
 fn missing() -> Endpoint {
     "unix:/nonexistent/waifud/api.sock".parse().unwrap()
@@ -280,4 +286,69 @@ async fn https_needs_the_pinned_ca_and_carries_the_token() {
     let nothing = waifud_api::client::Config { ca_pem: Some(b"hello".to_vec()), ..pinned };
     assert!(Client::new(nothing).is_err());
     assert_eq!(tokens.all().len(), 1, "the token goes to nobody else");
+}
+
+#[tokio::test]
+async fn documents_are_read_with_their_generation_and_replaced_only_at_it() {
+    let asked = Seen::<(Option<String>, String, serde_json::Value)>::default();
+    let kept = asked.clone();
+    let show = || async { ([("etag", "\"7\"")], Json(json!({ "user_data": "#cloud-config\n" }))) };
+    let put = move |RawQuery(query): RawQuery, headers: HeaderMap, Json(body): Json<serde_json::Value>| async move {
+        assert!(headers.contains_key(headers::IDEMPOTENCY_KEY));
+        let expected = headers[headers::IF_MATCH].to_str().unwrap().to_owned();
+        kept.push((query, expected.clone(), body));
+        if expected == "\"7\"" {
+            Json(json!({ "generation": 8, "instance_id": "i-1", "warnings": ["user_data: line 2: odd"] }))
+                .into_response()
+        } else {
+            problem(ProblemCode::Stale)
+        }
+    };
+    let fake = Fake::serve(Router::new().route(paths::VM_CLOUD_INIT, get(show).put(put))).await;
+    let client = Client::new(config(&[fake.endpoint()])).unwrap();
+    let name = VmName::new("web-1").unwrap();
+    let (documents, generation) = client.cloud_init(&name).await.unwrap().value;
+    assert_eq!(generation, Generation(7));
+    let key = IdempotencyKey::random();
+    let rerun = CloudInitQuery { rerun: true, dry_run: false };
+    let saved = client.set_cloud_init(&name, &documents, rerun, generation, &key).await.unwrap().value;
+    assert_eq!((saved.generation, saved.warnings.len()), (Generation(8), 1));
+    let query = CloudInitQuery::default();
+    let stale = client.set_cloud_init(&name, &CloudInit::default(), query, Generation(6), &key).await.unwrap_err();
+    assert_eq!(stale.exit(), Exit::Conflict);
+    let asked = asked.all();
+    assert_eq!(
+        (asked[0].0.as_deref(), asked[0].2["user_data"].as_str()),
+        (Some("rerun=true"), Some("#cloud-config\n"))
+    );
+    assert_eq!((asked[1].0.as_deref(), asked[1].1.as_str()), (None, "\"6\""));
+}
+
+#[tokio::test]
+async fn documents_without_a_generation_are_not_to_be_changed() {
+    let fake = Fake::serve(Router::new().route(paths::CLUSTER_CLOUD_INIT, get(|| async { Json(json!({})) }))).await;
+    let client = Client::new(config(&[fake.endpoint()])).unwrap();
+    assert!(matches!(client.cloud_defaults().await.unwrap_err(), ClientError::Protocol { .. }));
+}
+
+#[tokio::test]
+async fn peers_come_and_go() {
+    let peer = || json!({ "name": "laptop", "key": "BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=", "ip": "10.77.255.1", "created_at": "2026-03-01T12:00:00Z" });
+    let add = move |Json(body): Json<NetPeerCreate>| async move {
+        assert_eq!(body.name.as_str(), "laptop");
+        Json(peer())
+    };
+    let net = || async { Json(json!({ "cidr": "10.77.0.0/16", "domain": "waifu.internal", "nodes": [] })) };
+    let routes = Router::new()
+        .route(paths::NET, get(net))
+        .route(paths::NET_PEERS, get(move || async move { Json(json!([peer()])) }).post(add))
+        .route(paths::NET_PEER, delete(|| async { StatusCode::NO_CONTENT }));
+    let fake = Fake::serve(routes).await;
+    let client = Client::new(config(&[fake.endpoint()])).unwrap();
+    let name = PeerName::new("laptop").unwrap();
+    let create = NetPeerCreate { name: name.clone(), key: waifud_model::mesh::MeshKey([7; 32]) };
+    let made = client.add_net_peer(&create, &IdempotencyKey::random()).await.unwrap().value;
+    assert_eq!(client.net_peers().await.unwrap().value, [made]);
+    assert_eq!(client.net().await.unwrap().value.peers_subnet, None);
+    client.delete_net_peer(&name).await.unwrap();
 }

@@ -42,7 +42,7 @@ pub struct Freshness {
     pub index: Option<u64>,
     /// Why the data may be out of date, in one word; none if it is not.
     pub stale: Option<String>,
-    /// The generation of the VM that was answered.
+    /// The generation of what was answered: a VM's, or that of the cluster's cloud-init defaults.
     pub generation: Option<Generation>,
     /// Names the request in the node's log.
     pub request_id: Option<String>,

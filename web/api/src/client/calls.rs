@@ -1,4 +1,5 @@
-//! One method for each call of the API. Each says in its types what goes in and out; how it is sent is `request.rs`.
+//! One method for each call of the API, but for those of `cloud_init.rs` and `net.rs`. Each says in its types what goes in
+//! and out; how it is sent is `request.rs`.
 
 use super::{
     Answer, Client, ClientError, answer,
@@ -67,13 +68,13 @@ pub(super) fn with_query(path: &str, query: &[(&str, String)]) -> String {
 }
 
 impl Client {
-    async fn get<T: DeserializeOwned>(&self, path: impl Into<String>) -> Result<Answer<T>, ClientError> {
+    pub(super) async fn get<T: DeserializeOwned>(&self, path: impl Into<String>) -> Result<Answer<T>, ClientError> {
         let request = Request { answer_timeout: Some(self.inner.config.answer_timeout), ..Request::get(path) };
         let (endpoint, response) = self.send(&request).await?;
         answer::json(&endpoint, response).await
     }
 
-    fn write(&self, method: Method, path: String, body: Body, key: &IdempotencyKey) -> Request {
+    pub(super) fn write(&self, method: Method, path: String, body: Body, key: &IdempotencyKey) -> Request {
         let request = Request {
             method,
             path,
@@ -85,7 +86,7 @@ impl Client {
         request.header(headers::IDEMPOTENCY_KEY, key)
     }
 
-    async fn post<T: DeserializeOwned>(
+    pub(super) async fn post<T: DeserializeOwned>(
         &self,
         path: String,
         body: Body,
@@ -95,13 +96,13 @@ impl Client {
         answer::json(&endpoint, response).await
     }
 
-    async fn remove(&self, path: String) -> Result<Answer<()>, ClientError> {
+    pub(super) async fn remove(&self, path: String) -> Result<Answer<()>, ClientError> {
         let request = self.write(Method::DELETE, path, Body::Empty, &IdempotencyKey::random());
         let (_, response) = self.send(&request).await?;
         Ok(Answer { value: (), freshness: answer::Freshness::of(response.headers()) })
     }
 
-    fn json(&self, value: &impl Serialize) -> Result<Body, ClientError> {
+    pub(super) fn json(&self, value: &impl Serialize) -> Result<Body, ClientError> {
         let fault = |e: serde_json::Error| ClientError::Protocol {
             endpoint: self.endpoint().clone(),
             what: format!("the request cannot be written: {e}"),

@@ -6,6 +6,7 @@
 //!
 //! ```text
 //!   calls.rs   one method a call ──> request.rs  send: endpoint after endpoint, round after round ──> reqwest
+//!   cloud_init.rs, net.rs   more ──>     │
 //!   events.rs  the live stream   ──>     │             (same Idempotency-Key each time)
 //!   relay.rs   the panel's proxy ──>     └── answer.rs  headers, JSON, problems
 //! ```
@@ -15,9 +16,11 @@
 
 mod answer;
 mod calls;
+mod cloud_init;
 mod endpoint;
 mod error;
 mod events;
+mod net;
 mod relay;
 mod request;
 mod sse;
