@@ -6,6 +6,7 @@ pub mod facts;
 pub mod faults;
 pub mod hypervisor;
 pub mod images;
+pub mod names;
 pub mod net;
 pub mod reconcile;
 pub mod volumes;

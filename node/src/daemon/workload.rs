@@ -152,6 +152,7 @@ fn network_layout(config: &Config, cluster: &ClusterInfo, record: &Node) -> Netw
         cluster: cluster.cidr,
         no_masquerade: config.network.no_masquerade.clone(),
         dns: Vec::new(),
+        names: crate::names::DEFAULT_LISTEN,
     }
 }
 

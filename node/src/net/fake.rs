@@ -4,7 +4,7 @@ use super::{Attachment, GuestNetwork, NetworkError, Reservation};
 use crate::faults::{Faults, lock};
 use async_trait::async_trait;
 use std::{collections::BTreeSet, net::Ipv4Addr, sync::Mutex};
-use waifud_model::{ids::VmId, name::VmName, vm::Mac};
+use waifud_model::{ids::VmId, vm::Mac};
 
 /// The operations that can be made to fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -34,9 +34,9 @@ impl FakeNetwork {
 
 #[async_trait]
 impl GuestNetwork for FakeNetwork {
-    async fn reserve(&self, _: VmId, name: &VmName, ip: Ipv4Addr, mac: Mac) -> Result<(), NetworkError> {
+    async fn reserve(&self, _: VmId, ip: Ipv4Addr, mac: Mac) -> Result<(), NetworkError> {
         self.meet(NetworkOp::Reserve).await?;
-        let wanted = Reservation { ip, mac, name: name.as_str().to_owned() };
+        let wanted = Reservation { ip, mac };
         let mut all = lock(&self.reservations);
         all.retain(|r| !r.collides(&wanted));
         all.insert(wanted);

@@ -2,7 +2,7 @@
 //! from. In: the node's subnet, the cluster's addresses, the configuration. No calls go out from here.
 
 use ipnet::Ipv4Net;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 
 /// The name of the libvirt network.
 pub const NETWORK: &str = "waifud";
@@ -30,6 +30,8 @@ pub struct NetworkLayout {
     pub no_masquerade: Vec<Ipv4Net>,
     /// Where names outside of the cluster are resolved; empty means where the host resolves them.
     pub dns: Vec<Ipv4Addr>,
+    /// Where this node resolves names of VMs; see [`names`](crate::names).
+    pub names: SocketAddr,
 }
 
 impl NetworkLayout {
@@ -59,5 +61,6 @@ pub(super) fn example() -> NetworkLayout {
         cluster: net("10.77.0.0/16"),
         no_masquerade: vec![net("192.168.10.0/24")],
         dns: vec![Ipv4Addr::new(9, 9, 9, 9)],
+        names: crate::names::DEFAULT_LISTEN,
     }
 }

@@ -26,7 +26,7 @@ use virt::{
         virNetworkUpdateCommand,
     },
 };
-use waifud_model::{ids::VmId, name::VmName, vm::Mac};
+use waifud_model::{ids::VmId, vm::Mac};
 
 /// The kernel's switch for routing between interfaces.
 const IP_FORWARD: &str = "/proc/sys/net/ipv4/ip_forward";
@@ -174,8 +174,8 @@ fn update(network: &Network, command: virNetworkUpdateCommand, entry: &Reservati
 
 #[async_trait]
 impl GuestNetwork for LibvirtNetwork {
-    async fn reserve(&self, _: VmId, name: &VmName, ip: Ipv4Addr, mac: Mac) -> Result<(), NetworkError> {
-        let wanted = Reservation { ip, mac, name: name.as_str().to_owned() };
+    async fn reserve(&self, _: VmId, ip: Ipv4Addr, mac: Mac) -> Result<(), NetworkError> {
+        let wanted = Reservation { ip, mac };
         self.calls
             .call("reserve an address", move |libvirt| {
                 let network = libvirt.lookup_network_by_name(NETWORK)?;

@@ -5,6 +5,7 @@
 //! Addresses are never chosen here: apply allocates them, this room only hands them out.
 
 mod calls;
+mod dnsmasq;
 pub mod fake;
 mod filter;
 mod firewall;
@@ -20,7 +21,7 @@ pub use routes::{UsedNetwork, refuse_overlap};
 use async_trait::async_trait;
 use ipnet::Ipv4Net;
 use std::{fmt::Debug, io, net::Ipv4Addr, path::PathBuf, time::Duration};
-use waifud_model::{ids::VmId, name::VmName, vm::Mac};
+use waifud_model::{ids::VmId, vm::Mac};
 
 /// An address that is kept for a VM.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -29,15 +30,13 @@ pub struct Reservation {
     pub ip: Ipv4Addr,
     /// The network card that gets it.
     pub mac: Mac,
-    /// The name under which the guests' DNS knows it. Not a [`VmName`]: it is read back from outside.
-    pub name: String,
 }
 
 impl Reservation {
-    /// True if the two cannot stand beside each other: they share the address, the card or the name.
+    /// True if the two cannot stand beside each other: they share the address or the card.
     #[must_use]
     pub fn collides(&self, other: &Self) -> bool {
-        self.ip == other.ip || self.mac == other.mac || self.name == other.name
+        self.ip == other.ip || self.mac == other.mac
     }
 }
 
@@ -55,12 +54,13 @@ pub struct Attachment {
 /// Gives guests their addresses.
 #[async_trait]
 pub trait GuestNetwork: Send + Sync + Debug {
-    /// From now on `mac` gets `ip`, and the guests' DNS knows it as `name`. What stood in the way (another entry with
-    /// that address, card or name) is replaced: the replicated state hands nothing out twice, so it is stale.
+    /// From now on `mac` gets `ip`. What stood in the way (another entry with that address or card) is replaced: the
+    /// replicated state hands nothing out twice, so it is stale. Names are not told here, but by
+    /// [`names`](crate::names): a DHCP server remembers them for as long as its leases, also of VMs that are gone.
     ///
     /// # Errors
     /// If the guest would not get its address. A repetition does no harm.
-    async fn reserve(&self, vm: VmId, name: &VmName, ip: Ipv4Addr, mac: Mac) -> Result<(), NetworkError>;
+    async fn reserve(&self, vm: VmId, ip: Ipv4Addr, mac: Mac) -> Result<(), NetworkError>;
 
     /// Forgets the reservation of `mac`; nothing happens if there is none.
     ///

@@ -3,6 +3,7 @@
 
 use super::{
     Reservation,
+    dnsmasq::options,
     layout::{DOMAIN, NETWORK, NetworkLayout},
 };
 use askama::Template;
@@ -21,7 +22,7 @@ use std::net::Ipv4Addr;
   <forward mode="open"/>
   <bridge name="{{ layout.bridge }}" stp="off" delay="0"/>
   <mtu size="{{ layout.mtu }}"/>
-  <domain name="{{ domain }}" localOnly="yes"/>
+  <domain name="{{ domain }}"/>
 {%- if !layout.dns.is_empty() %}
   <dns>
 {%- for server in layout.dns %}
@@ -37,8 +38,9 @@ use std::net::Ipv4Addr;
     </dhcp>
   </ip>
   <dnsmasq:options>
-    <dnsmasq:option value="dhcp-option=3,{{ layout.gateway() }}"/>
-    <dnsmasq:option value="dhcp-option=121,{{ layout.routes() }}"/>
+{%- for option in options %}
+    <dnsmasq:option value="{{ option }}"/>
+{%- endfor %}
   </dnsmasq:options>
 </network>
 "#
@@ -49,30 +51,32 @@ struct NetworkXml<'a> {
     domain: &'static str,
     layout: &'a NetworkLayout,
     hosts: &'a [Reservation],
+    options: Vec<String>,
 }
 
 /// One reservation, as it stands in the network and as it is added to a running one.
 #[derive(Debug, Template)]
-#[template(ext = "xml", source = r#"<host mac="{{ mac }}" name="{{ name }}" ip="{{ ip }}"/>"#)]
-struct HostXml<'a> {
+#[template(ext = "xml", source = r#"<host mac="{{ mac }}" ip="{{ ip }}"/>"#)]
+struct HostXml {
     mac: waifud_model::vm::Mac,
-    name: &'a str,
     ip: Ipv4Addr,
 }
 
 impl Reservation {
     /// As libvirt writes it.
     pub(super) fn xml(&self) -> String {
-        let Self { mac, name, ip } = self;
+        let Self { mac, ip } = self;
         // Rendering into memory has nothing to fail on.
-        HostXml { mac: *mac, name, ip: *ip }.render().unwrap_or_default()
+        HostXml { mac: *mac, ip: *ip }.render().unwrap_or_default()
     }
 }
 
 /// The network as we want it. One that is there already keeps its `uuid` and its reservations.
 pub(super) fn network(layout: &NetworkLayout, uuid: Option<&str>, hosts: &[Reservation]) -> String {
     // Rendering into memory has nothing to fail on.
-    NetworkXml { name: NETWORK, uuid, domain: DOMAIN, layout, hosts }.render().unwrap_or_default()
+    NetworkXml { name: NETWORK, uuid, domain: DOMAIN, layout, hosts, options: options(layout) }
+        .render()
+        .unwrap_or_default()
 }
 
 /// What libvirt says of a network, as far as we set it.
@@ -83,7 +87,7 @@ pub(super) struct Seen {
     forward: Mode,
     bridge: Name,
     mtu: Size,
-    domain: Name,
+    domain: Domain,
     dns: Dns,
     ip: Vec<Ip>,
     options: Options,
@@ -101,6 +105,22 @@ struct Mode {
 struct Name {
     #[serde(rename = "@name")]
     name: String,
+}
+
+#[derive(Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+struct Domain {
+    #[serde(rename = "@name")]
+    name: String,
+    #[serde(rename = "@localOnly")]
+    local_only: Option<String>,
+}
+
+impl Domain {
+    /// Ours, and dnsmasq may ask others for what is in it.
+    fn is_wanted(&self) -> bool {
+        self.name == DOMAIN && self.local_only.as_deref() != Some("yes")
+    }
 }
 
 #[derive(Debug, Default, PartialEq, Eq, Deserialize)]
@@ -144,8 +164,6 @@ struct Dhcp {
 struct Host {
     #[serde(rename = "@mac")]
     mac: String,
-    #[serde(rename = "@name")]
-    name: String,
     #[serde(rename = "@ip")]
     ip: String,
 }
@@ -175,7 +193,7 @@ impl Seen {
         let hosts = self.ip.iter().flat_map(|ip| &ip.dhcp.host);
         let reservation = |host: &Host| {
             let (ip, mac) = (host.ip.parse().ok()?, host.mac.parse().ok()?);
-            Some(Reservation { ip, mac, name: host.name.clone() })
+            Some(Reservation { ip, mac })
         };
         let mut found: Vec<_> = hosts.filter_map(reservation).collect();
         found.sort();
@@ -187,17 +205,15 @@ impl Seen {
         let address = |ip: &Ip| (ip.address.clone(), ip.prefix);
         let ips: Vec<_> = self.ip.iter().map(address).collect();
         let forwarders: Vec<_> = self.dns.forwarder.iter().map(|f| f.addr.clone()).collect();
-        let options: Vec<_> = self.options.option.iter().map(|o| o.value.clone()).collect();
-        let wanted_options =
-            [format!("dhcp-option=3,{}", layout.gateway()), format!("dhcp-option=121,{}", layout.routes())];
+        let given: Vec<_> = self.options.option.iter().map(|o| o.value.clone()).collect();
         [
             ("forward mode", self.forward.mode != "open"),
             ("bridge", self.bridge.name != layout.bridge),
             ("mtu", self.mtu.size != layout.mtu),
-            ("domain", self.domain.name != DOMAIN),
+            ("domain", !self.domain.is_wanted()),
             ("DNS forwarders", forwarders != layout.dns.iter().map(ToString::to_string).collect::<Vec<_>>()),
             ("addresses", ips != [(layout.gateway().to_string(), Some(layout.subnet.prefix_len()))]),
-            ("DHCP options", options != wanted_options),
+            ("DNS and DHCP options", given != options(layout)),
         ]
         .into_iter()
         .filter_map(|(what, differs)| differs.then_some(what))
@@ -212,11 +228,11 @@ mod tests {
     use std::process::Command;
 
     fn hosts() -> Vec<Reservation> {
-        let host = |ip: &str, name: &str| {
+        let host = |ip: &str| {
             let ip = ip.parse().unwrap();
-            Reservation { ip, mac: waifud_model::vm::Mac::of(ip), name: name.to_owned() }
+            Reservation { ip, mac: waifud_model::vm::Mac::of(ip) }
         };
-        vec![host("10.77.3.2", "web-1"), host("10.77.3.3", "db")]
+        vec![host("10.77.3.2"), host("10.77.3.3")]
     }
 
     const UUID: &str = "6f7a3a4e-3e4b-4b43-9a35-0d8a4e6a8a11";
@@ -239,7 +255,7 @@ mod tests {
         assert_eq!(seen.uuid.as_deref(), Some(UUID));
         assert_eq!(seen.reservations(), hosts());
         // The test driver does not know dnsmasq's namespace and drops it.
-        assert_eq!(seen.differences(&example()), ["DHCP options"]);
+        assert_eq!(seen.differences(&example()), ["DNS and DHCP options"]);
     }
 
     #[test]
@@ -254,7 +270,7 @@ mod tests {
             ..example()
         };
         let named = seen.differences(&other);
-        assert_eq!(named, ["bridge", "mtu", "DNS forwarders", "addresses", "DHCP options"]);
+        assert_eq!(named, ["bridge", "mtu", "DNS forwarders", "addresses", "DNS and DHCP options"]);
         assert_eq!(
             Seen::parse("<network><forward mode='nat'/></network>").unwrap().differences(&other)[0],
             "forward mode"
@@ -262,9 +278,14 @@ mod tests {
     }
 
     #[test]
-    fn a_name_cannot_break_out_of_its_attribute() {
-        let host = Reservation { name: "\"/><x a=\"<&".to_owned(), ..hosts().remove(0) };
-        let seen = Seen::parse(&network(&example(), None, std::slice::from_ref(&host))).unwrap();
-        assert_eq!(seen.reservations(), [host]);
+    fn a_network_that_asks_another_name_server_or_none_is_not_ours() {
+        let seen = |layout: &NetworkLayout| Seen::parse(&network(layout, None, &[])).unwrap();
+        let elsewhere = NetworkLayout { names: "127.0.0.1:7000".parse().unwrap(), ..example() };
+        assert_eq!(seen(&elsewhere).differences(&example()), ["DNS and DHCP options"]);
+        let wider = NetworkLayout { cluster: "10.76.0.0/15".parse().unwrap(), ..example() };
+        assert_eq!(seen(&wider).differences(&example()), ["DNS and DHCP options"]);
+        let alone =
+            network(&example(), None, &[]).replace("waifu.internal\"/>", "waifu.internal\" localOnly=\"yes\"/>");
+        assert_eq!(Seen::parse(&alone).unwrap().differences(&example()), ["domain"]);
     }
 }

@@ -121,7 +121,7 @@ impl Hands {
                 self.volumes.ensure(id, &base, image.format, wanted.vm.spec.disk).await?;
             }
             (Step::ReserveAddress, Some(Wanted { vm, .. })) => {
-                self.network.reserve(id, &vm.name, vm.ip, vm.mac).await?;
+                self.network.reserve(id, vm.ip, vm.mac).await?;
                 self.reserved.add(vm);
             }
             (Step::DefineDomain, Some(Wanted { vm, .. })) => {
@@ -197,5 +197,5 @@ impl Reserved {
 }
 
 fn reservation(vm: &Vm) -> Reservation {
-    Reservation { ip: vm.ip, mac: vm.mac, name: vm.name.as_str().to_owned() }
+    Reservation { ip: vm.ip, mac: vm.mac }
 }

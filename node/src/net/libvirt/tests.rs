@@ -10,28 +10,25 @@ fn vm() -> VmId {
     VmId::from_random([1; 16])
 }
 
-fn name(text: &str) -> VmName {
-    VmName::new(text).unwrap()
-}
-
 /// What every implementation of [`GuestNetwork`] must do.
 async fn contract(network: &dyn GuestNetwork) {
     let (first, second) = (Ipv4Addr::new(10, 77, 3, 2), Ipv4Addr::new(10, 77, 3, 3));
-    let reservation = |ip, text: &str| Reservation { ip, mac: Mac::of(ip), name: text.to_owned() };
+    let (one, two) = (Mac::of(first), Mac::of(second));
+    let reservation = |ip, mac| Reservation { ip, mac };
     assert_eq!(network.reserved().await.unwrap(), []);
-    network.release(vm(), first, Mac::of(first)).await.unwrap();
+    network.release(vm(), first, one).await.unwrap();
     for _ in 0..2 {
-        network.reserve(vm(), &name("web"), first, Mac::of(first)).await.unwrap();
+        network.reserve(vm(), first, one).await.unwrap();
     }
-    network.reserve(vm(), &name("db"), second, Mac::of(second)).await.unwrap();
-    assert_eq!(network.reserved().await.unwrap(), [reservation(first, "web"), reservation(second, "db")]);
-    // A VM took another's name: the other's entry is stale.
-    network.reserve(vm(), &name("web"), second, Mac::of(second)).await.unwrap();
-    assert_eq!(network.reserved().await.unwrap(), [reservation(second, "web")]);
-    network.reserve(vm(), &name("new"), second, Mac::of(second)).await.unwrap();
-    assert_eq!(network.reserved().await.unwrap(), [reservation(second, "new")]);
+    network.reserve(vm(), second, two).await.unwrap();
+    assert_eq!(network.reserved().await.unwrap(), [reservation(first, one), reservation(second, two)]);
+    // A VM has another's address: the other's entry is stale.
+    network.reserve(vm(), first, two).await.unwrap();
+    assert_eq!(network.reserved().await.unwrap(), [reservation(first, two)]);
+    network.reserve(vm(), second, two).await.unwrap();
+    assert_eq!(network.reserved().await.unwrap(), [reservation(second, two)]);
     for _ in 0..2 {
-        network.release(vm(), second, Mac::of(second)).await.unwrap();
+        network.release(vm(), second, two).await.unwrap();
     }
     assert_eq!(network.reserved().await.unwrap(), []);
 }
@@ -55,7 +52,7 @@ async fn libvirt_keeps_the_contract() {
 
     // Another layout: redefined and restarted, because no guest is plugged in; what is reserved stays.
     let ip = Ipv4Addr::new(10, 77, 3, 9);
-    network.reserve(vm(), &name("stays"), ip, Mac::of(ip)).await.unwrap();
+    network.reserve(vm(), ip, Mac::of(ip)).await.unwrap();
     let changed = LibvirtNetwork::new(&uri, NetworkLayout { mtu: 1380, ..example() });
     assert_eq!(changed.ensure().await.unwrap(), Setup::Ready);
     assert_eq!(changed.reserved().await.unwrap().len(), 1);
