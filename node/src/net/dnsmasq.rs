@@ -5,7 +5,7 @@
 //! would know this node's only. It asks the [name server](crate::names) of this node instead. While that is away, names of VMs
 //! do not resolve (never wrongly); addresses are given out, and all other names resolve, as ever.
 
-use super::layout::{DOMAIN, NetworkLayout};
+use super::layout::{DOMAIN, MESH, NetworkLayout};
 use crate::names::reverse_zones;
 
 /// The lines, in their order.
@@ -19,6 +19,9 @@ pub(super) fn options(layout: &NetworkLayout) -> Vec<String> {
         "dhcp-ignore-names".to_owned(),
         // The host's own names, completed with the domain, would come before those of VMs.
         "no-hosts".to_owned(),
+        // Laptops and other nodes may ask too; addresses are given to guests only. The interface may come later.
+        format!("interface={MESH}"),
+        format!("no-dhcp-interface={MESH}"),
         // A VM is found by those, too, who asked for it before it was there.
         "no-negcache".to_owned(),
         asked(DOMAIN),

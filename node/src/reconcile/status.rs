@@ -175,7 +175,9 @@ mod tests {
 
     #[test]
     fn a_guest_runs_since_its_start_unless_it_was_seen_to_rest_after_it() {
-        let seen = |state, since| Some(VmObservation { state, generation: Generation(1), since: Timestamp(since), met: Sightings::NONE });
+        let seen = |state, since| {
+            Some(VmObservation { state, generation: Generation(1), since: Timestamp(since), met: Sightings::NONE })
+        };
         let runs = |before| runs_since(Timestamp(100), VmState::Running, before);
         assert!(runs(None) && runs(seen(VmState::Pending, 200)) && runs(seen(VmState::Unknown, 200)));
         assert!(runs(seen(VmState::Preparing, 90)) && runs(seen(VmState::Crashed, 90)));

@@ -28,6 +28,8 @@ fn the_lines_are_what_they_were_agreed_to_be() {
         dhcp-option=119,waifu.internal
         dhcp-ignore-names
         no-hosts
+        interface=waifu0
+        no-dhcp-interface=waifu0
         no-negcache
         server=/waifu.internal/127.0.0.1#7453
         server=/77.10.in-addr.arpa/127.0.0.1#7453"#]]
@@ -56,12 +58,20 @@ const LANDSCAPE: &str = r#"
 mount -t tmpfs none /run; mkdir /run/netns
 mount --bind "$HOSTS" /etc/hosts
 ip netns add guest
+ip netns add laptop
 ip link set lo up
 ip link add waifubr0 type bridge
 ip link add tap0 type veth peer name eth0 netns guest
 ip link set tap0 master waifubr0
 ip addr add 10.77.3.1/24 dev waifubr0
 for link in waifubr0 tap0; do ip link set $link up; done
+ip link add waifu0 type veth peer name eth0 netns laptop
+ip link set waifu0 up
+ip addr add 10.77.3.1/32 dev waifu0
+ip route add 10.77.255.2 dev waifu0
+ip -n laptop addr add 10.77.255.2/32 dev eth0
+ip -n laptop link set eth0 up
+ip -n laptop route add 10.77.3.0/24 dev eth0
 ip -n guest link set eth0 address 52:54:0a:4d:03:02 up
 exec "$@"
 "#;
@@ -184,6 +194,12 @@ async fn inside(dir: &Path) {
     assert_eq!(resolve("db.waifu.internal", RecordType::A).await, "10.77.200.10.");
     assert_eq!(resolve("2.3.77.10.in-addr.arpa", RecordType::PTR).await, "web.waifu.internal..");
     assert_eq!(resolve("example.org", RecordType::A).await, "203.0.113.80.");
+
+    // Through the mesh, too. nslookup asks for both families, and is content with one.
+    let laptop = ["netns", "exec", "laptop", "busybox", "nslookup", "-type=a", "db.waifu.internal", "10.77.3.1"];
+    let output = tokio::process::Command::new("ip").args(laptop).output().await.unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(said.contains("Address: 10.77.200.10"), "{said}");
 
     // Without waifud: no names of VMs and no wrong ones; all else goes on.
     names.stop().await;
