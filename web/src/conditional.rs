@@ -1,4 +1,5 @@
-//! `ETag` and `If-Match`: the generation of a VM's specification, so that nobody changes what they have not seen.
+//! `ETag` and `If-Match`: the generation of a VM's specification, or of the cluster's cloud-init defaults, so that nobody
+//! changes what they have not seen.
 //!
 //! In: the request's headers. Out: the generation the change is meant for. Observations never change an `ETag`.
 
@@ -23,7 +24,7 @@ fn parse(value: Option<&HeaderValue>) -> Result<Option<Generation>, Failure> {
     let Some(value) = value else { return Ok(None) };
     let refuse = || Failure::Header {
         name: "If-Match",
-        why: "it must be one ETag as the VM's GET gave it, for example \"3\", or *".to_owned(),
+        why: "it must be one ETag as the GET gave it, for example \"3\", or *".to_owned(),
     };
     let text = value.to_str().map_err(|_| refuse())?.trim();
     if text == "*" {

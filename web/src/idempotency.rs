@@ -87,10 +87,18 @@ pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Failure> {
         }
         // Whoever is told the field needs no line and column.
         let why = text.rsplit_once(" at line ").map_or(text.as_str(), |(why, _)| why);
-        Failure::Body { field: field(&path, why), syntax: false, why: why.to_owned() }
+        let field = field(&path, why);
+        let why = if field.is_some() { why.to_owned() } else { without_text(why) };
+        Failure::Body { field, syntax: false, why }
     })?;
     reader.end().map_err(|error| Failure::Body { field: None, syntax: true, why: error.to_string() })?;
     Ok(value)
+}
+
+/// What serde says of a body that is one text, without the text: it may be a document with secrets, sent bare.
+fn without_text(why: &str) -> String {
+    let bare = why.strip_prefix("invalid type: string ").and_then(|rest| rest.rsplit_once(", expected "));
+    bare.map_or_else(|| why.to_owned(), |(_, expected)| format!("invalid type: string, expected {expected}"))
 }
 
 /// Which field is meant: serde names one that is missing in its text only.
@@ -198,6 +206,11 @@ mod tests {
         );
         assert_eq!(field("spec", "missing field `memory`"), Some("spec.memory".to_owned()));
         assert_eq!(field(".", "invalid type: map, expected a string"), None);
+        let bare = parse::<Outer>(br#""password: hunter2""#).unwrap_err();
+        assert!(
+            matches!(&bare, Failure::Body { field: None, why, .. } if why == "invalid type: string, expected struct Outer"),
+            "{bare:?}"
+        );
         assert!(matches!(parse::<Outer>(b"{").unwrap_err(), Failure::Body { syntax: true, .. }));
         assert!(matches!(parse::<u64>(b"1 2").unwrap_err(), Failure::Body { syntax: true, .. }));
     }

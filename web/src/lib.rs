@@ -40,7 +40,7 @@ pub use metrics::Metrics;
 use std::time::Duration;
 use waifud_model::size::ByteSize;
 
-/// Largest body that is no image: user-data of 64 KiB in base64, 64 labels of 4 KiB and keys fit in with room to spare.
+/// Largest body that is no image: two documents of 64 KiB in base64, 64 labels of 4 KiB and keys fit in with room to spare.
 const BODY_LIMIT_BYTES: usize = 1 << 20;
 const BODY_LIMIT: ByteSize = ByteSize::mib(1);
 

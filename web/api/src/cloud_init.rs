@@ -47,7 +47,7 @@ pub struct CloudInitQuery {
     pub dry_run: bool,
 }
 
-/// The documents were taken, or with `dry_run` would be.
+/// The documents were taken, or with `dry_run` they could be: nothing has changed then, and this tells what there is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct CloudInitSaved {
     /// The VM's generation, or that of the cluster's defaults, from now on.

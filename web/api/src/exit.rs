@@ -54,7 +54,7 @@ impl Exit {
             Self::Done => "done",
             Self::Failed => "refused or failed",
             Self::Usage => "the command line, or a value in it, cannot be right",
-            Self::NotFound => "there is no such VM, template, version, node or token",
+            Self::NotFound => "there is no such VM, template, version, node, peer or token",
             Self::NoQuorum => "the cluster has no quorum: it answers, but takes no changes",
             Self::Unreachable => "no endpoint could be reached",
             Self::TimedOut => "the wait ended first; the work goes on",

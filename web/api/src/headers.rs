@@ -26,10 +26,10 @@ pub const CONSISTENCY: &str = "waifu-consistency";
 /// Both ways: names one request in answers, problems and logs.
 pub const REQUEST_ID: &str = "x-request-id";
 
-/// Answer: the generation of the VM, quoted: `"3"`. Observations never change it.
+/// Answer: the generation of the VM, or of the cluster's cloud-init defaults, quoted: `"3"`. Observations never change it.
 pub const ETAG: &str = "etag";
 
-/// Request: refuse with [`Stale`](crate::problem::ProblemCode::Stale) unless the VM is at this generation.
+/// Request: refuse with [`Stale`](crate::problem::ProblemCode::Stale) unless it is at this generation.
 pub const IF_MATCH: &str = "if-match";
 
 /// Request for the event stream: the id of the last event received.

@@ -55,7 +55,7 @@ pub const CLUSTER_CLOUD_INIT: &str = "/api/v1/cluster/cloud-init";
 pub const NET: &str = "/api/v1/net";
 /// `GET` lists [`NetPeer`](crate::net::NetPeer)s; `POST` takes [`NetPeerCreate`](crate::net::NetPeerCreate) and gives the peer.
 pub const NET_PEERS: &str = "/api/v1/net/peers";
-/// `DELETE` (204).
+/// `GET` gives a [`NetPeer`](crate::net::NetPeer); `DELETE` (204).
 pub const NET_PEER: &str = "/api/v1/net/peers/{name}";
 /// `GET` lists [`JoinToken`](crate::token::JoinToken)s; `POST` takes [`JoinTokenCreate`](crate::token::JoinTokenCreate) and
 /// gives [`JoinTokenCreated`](crate::token::JoinTokenCreated).

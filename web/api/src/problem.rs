@@ -140,6 +140,8 @@ pub enum ProblemCode {
     NoSuchNode,
     /// There is no such token.
     NoSuchToken,
+    /// There is no such machine among those that are no nodes and may reach the guests.
+    NoSuchPeer,
     /// The name is taken.
     NameTaken,
     /// The template has this version already.
@@ -195,7 +197,7 @@ pub enum ProblemCode {
 
 impl ProblemCode {
     /// All that a server of this version sends.
-    pub const ALL: [Self; 35] = [
+    pub const ALL: [Self; 36] = [
         Self::Invalid,
         Self::UnsupportedMedia,
         Self::TooLarge,
@@ -207,6 +209,7 @@ impl ProblemCode {
         Self::NoSuchVersion,
         Self::NoSuchNode,
         Self::NoSuchToken,
+        Self::NoSuchPeer,
         Self::NameTaken,
         Self::VersionExists,
         Self::InUse,
@@ -247,6 +250,7 @@ impl ProblemCode {
             Self::NoSuchVersion => ("no_such_version", 404, Exit::NotFound, "The template has no such version"),
             Self::NoSuchNode => ("no_such_node", 404, Exit::NotFound, "There is no such node"),
             Self::NoSuchToken => ("no_such_token", 404, Exit::NotFound, "There is no such token"),
+            Self::NoSuchPeer => ("no_such_peer", 404, Exit::NotFound, "There is no such peer"),
             Self::NameTaken => ("name_taken", 409, Exit::Conflict, "The name is taken"),
             Self::VersionExists => ("version_exists", 409, Exit::Conflict, "The template has this version already"),
             Self::InUse => ("in_use", 409, Exit::Conflict, "VMs stand on it"),
@@ -350,6 +354,7 @@ mod tests {
             no_such_version    404 3
             no_such_node       404 3
             no_such_token      404 3
+            no_such_peer       404 3
             name_taken         409 7
             version_exists     409 7
             in_use             409 7

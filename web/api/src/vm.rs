@@ -279,6 +279,9 @@ pub struct PlacementPreview {
     /// The root disk it would get, in bytes.
     #[schema(value_type = u64)]
     pub disk: ByteSize,
+    /// What is odd about its documents, without quoting them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 /// The query of `GET /vms`.
@@ -318,6 +321,7 @@ pub(crate) mod tests {
                 state: VmState::Running,
                 since: Some(Time(Timestamp(1_760_000_009_800))),
                 pending: false,
+                met: vec![Sighting::Lease, Sighting::Metadata],
                 silent: None,
                 last_error: None,
             },
@@ -334,6 +338,10 @@ pub(crate) mod tests {
             restart: RestartPolicy::OnFailure,
             ssh_keys: vec!["ssh-ed25519 AAAA me".to_owned()],
             user_data: None,
+            network_config: None,
+            datasource: Datasource::NoCloud,
+            imds: Imds::V2,
+            instance_id: "i-78707070707070706".to_owned(),
             generation: Generation::FIRST,
             created_at: Time(Timestamp(1_760_000_000_000)),
         }
@@ -350,7 +358,11 @@ pub(crate) mod tests {
               "status": {
                 "state": "running",
                 "since": "2025-10-09T08:53:29.800Z",
-                "pending": false
+                "pending": false,
+                "met": [
+                  "lease",
+                  "metadata"
+                ]
               },
               "desired": "running",
               "phase": "live",
@@ -371,6 +383,9 @@ pub(crate) mod tests {
                 "ssh-ed25519 AAAA me"
               ],
               "user_data": null,
+              "datasource": "no_cloud",
+              "imds": "v2",
+              "instance_id": "i-78707070707070706",
               "generation": 1,
               "created_at": "2025-10-09T08:53:20.000Z"
             }"#]]
@@ -382,13 +397,13 @@ pub(crate) mod tests {
     fn the_least_request() {
         let request: VmCreate = serde_json::from_str(r#"{"template":"debian-12"}"#).unwrap();
         assert_eq!(request, VmCreate::from_template("debian-12".parse().unwrap()));
-        expect![[r#"{"template":"debian-12","cpus":1,"memory":536870912,"restart":"on_failure","start":true}"#]]
+        expect![[r#"{"template":"debian-12","cpus":1,"memory":536870912,"datasource":"no_cloud","imds":"any","restart":"on_failure","start":true}"#]]
             .assert_eq(&serde_json::to_string(&request).unwrap());
     }
 
     #[test]
     fn a_mistyped_field_is_named() {
         let error = serde_json::from_str::<VmCreate>(r#"{"template":"debian-12","memroy":"4G"}"#).unwrap_err();
-        expect!["unknown field `memroy`, expected one of `name`, `template`, `cpus`, `memory`, `disk`, `node`, `user_data`, `ssh_keys`, `labels`, `restart`, `start` at line 1 column 32"].assert_eq(&error.to_string());
+        expect!["unknown field `memroy`, expected one of `name`, `template`, `cpus`, `memory`, `disk`, `node`, `user_data`, `network_config`, `ssh_keys`, `datasource`, `imds`, `labels`, `restart`, `start` at line 1 column 32"].assert_eq(&error.to_string());
     }
 }

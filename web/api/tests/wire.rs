@@ -6,23 +6,28 @@ use expect_test::{Expect, expect};
 use serde::{Serialize, de::DeserializeOwned};
 use std::fmt::Debug;
 use waifud_api::{
+    cloud_init::{CloudDefaults, CloudInit, CloudInitQuery, CloudInitSaved},
     cluster::{Advice, ClusterStatus, Member, StateDigest},
     event::{Actor, Change, Event, EventId, Observed, Subject},
+    net::{MeshEnd, Net, NetPeer, NetPeerCreate, NodeNet},
     node::{Node, NodeRole, Resources},
     problem::NodeEvidence,
     template::{Template, TemplateAdd, TemplateVersion},
     time::Time,
     token::{ApiToken, ApiTokenCreate, ApiTokenCreated, JoinToken, JoinTokenCreate, JoinTokenCreated},
+    user_data::UserDataIn,
     vm::{LastError, Placement, PlacementPreview, Silent, TemplateRef, VmCreate, VmStatus},
 };
 use waifud_model::{
+    cloud_init::{Datasource, Imds},
     digest::{Blake3, Sha256},
     event::EventKind,
-    ids::{ClusterId, NodeId, TokenId, VmId},
+    ids::{ClusterId, Generation, NodeId, TokenId, VmId},
     labels::Labels,
-    name::{NodeName, TemplateName, VmName},
+    mesh::MeshKey,
+    name::{NodeName, PeerName, TemplateName, VmName},
     node::Arch,
-    observed::VmState,
+    observed::{Sighting, VmState},
     size::ByteSize,
     template::ImageFormat,
     time::Timestamp,
@@ -301,6 +306,7 @@ fn events() {
         state: VmState::Failed,
         since: Some(at(5)),
         pending: true,
+        met: vec![Sighting::Arp],
         silent: Some(Silent { since: Some(at(9)) }),
         last_error: Some(LastError {
             message: "no space left".to_owned(),
@@ -313,25 +319,28 @@ fn events() {
     check(
         &seen,
         expect![[r#"
-        {
-          "kind": "vm",
-          "id": "ec270707-0707-4707-8707-070707070707",
-          "name": "web-1",
-          "status": {
-            "state": "failed",
-            "since": "2025-10-09T08:53:25.000Z",
-            "pending": true,
-            "silent": {
-              "since": "2025-10-09T08:53:29.000Z"
-            },
-            "last_error": {
-              "message": "no space left",
-              "at": "2025-10-09T08:53:25.000Z",
-              "attempts": 3,
-              "next_try": "2025-10-09T08:53:35.000Z"
-            }
-          }
-        }"#]],
+            {
+              "kind": "vm",
+              "id": "ec270707-0707-4707-8707-070707070707",
+              "name": "web-1",
+              "status": {
+                "state": "failed",
+                "since": "2025-10-09T08:53:25.000Z",
+                "pending": true,
+                "met": [
+                  "arp"
+                ],
+                "silent": {
+                  "since": "2025-10-09T08:53:29.000Z"
+                },
+                "last_error": {
+                  "message": "no space left",
+                  "at": "2025-10-09T08:53:25.000Z",
+                  "attempts": 3,
+                  "next_try": "2025-10-09T08:53:35.000Z"
+                }
+              }
+            }"#]],
     );
     check(
         &Observed::Skipped,
@@ -367,27 +376,31 @@ fn a_placement() {
         },
         template: TemplateRef { name: debian(), version: Blake3([1; 32]) },
         disk: ByteSize::gib(10),
+        warnings: vec!["user_data: line 2: odd".to_owned()],
     };
     check(
         &preview,
         expect![[r#"
-        {
-          "placement": {
-            "node": "n2",
-            "reason": "most free memory of 3",
-            "rejected": [
-              {
-                "node": "n1",
-                "reason": "cordoned"
-              }
-            ]
-          },
-          "template": {
-            "name": "debian-12",
-            "version": "0101010101010101010101010101010101010101010101010101010101010101"
-          },
-          "disk": 10737418240
-        }"#]],
+            {
+              "placement": {
+                "node": "n2",
+                "reason": "most free memory of 3",
+                "rejected": [
+                  {
+                    "node": "n1",
+                    "reason": "cordoned"
+                  }
+                ]
+              },
+              "template": {
+                "name": "debian-12",
+                "version": "0101010101010101010101010101010101010101010101010101010101010101"
+              },
+              "disk": 10737418240,
+              "warnings": [
+                "user_data: line 2: odd"
+              ]
+            }"#]],
     );
 }
 
@@ -395,32 +408,162 @@ fn a_placement() {
 fn a_request_with_everything() {
     let json = r##"{
         "name": "web-1", "template": "debian-12@9f3c21", "cpus": 2, "memory": "4G", "disk": "20G", "node": "n2",
-        "user_data": "#cloud-config\n", "ssh_keys": ["ssh-ed25519 AAAA me"], "labels": {"env": "prod"},
+        "user_data": "#cloud-config\n", "network_config": "version: 2\n", "datasource": "no_cloud",
+        "imds": "v2", "ssh_keys": ["ssh-ed25519 AAAA me"], "labels": {"env": "prod"},
         "restart": "always", "start": false
     }"##;
     let request: VmCreate = serde_json::from_str(json).unwrap();
     check(
         &request,
         expect![[r##"
-        {
-          "name": "web-1",
-          "template": "debian-12@9f3c21",
-          "cpus": 2,
-          "memory": 4294967296,
-          "disk": 21474836480,
-          "node": "n2",
-          "user_data": "#cloud-config\n",
-          "ssh_keys": [
-            "ssh-ed25519 AAAA me"
-          ],
-          "labels": {
-            "env": "prod"
-          },
-          "restart": "always",
-          "start": false
-        }"##]],
+            {
+              "name": "web-1",
+              "template": "debian-12@9f3c21",
+              "cpus": 2,
+              "memory": 4294967296,
+              "disk": 21474836480,
+              "node": "n2",
+              "user_data": "#cloud-config\n",
+              "network_config": "version: 2\n",
+              "ssh_keys": [
+                "ssh-ed25519 AAAA me"
+              ],
+              "datasource": "no_cloud",
+              "imds": "v2",
+              "labels": {
+                "env": "prod"
+              },
+              "restart": "always",
+              "start": false
+            }"##]],
     );
     for bad in [r#"{"template":"../x"}"#, r#"{"template":"a","name":"../x"}"#, r#"{"template":"a","cpus":-1}"#, "{}"] {
         assert!(serde_json::from_str::<VmCreate>(bad).is_err(), "{bad}");
     }
+}
+
+#[test]
+fn what_guests_are_told() {
+    let text = |text: &str| UserDataIn::new(text.as_bytes().to_vec()).unwrap();
+    let told = CloudInit {
+        user_data: Some(text("#!/bin/sh\n")),
+        network_config: Some(UserDataIn::new(vec![0xff]).unwrap()),
+        ssh_keys: vec!["ssh-ed25519 AAAA me".to_owned()],
+        datasource: Datasource::OpenStack,
+        imds: Imds::V2,
+    };
+    assert!(!format!("{told:?}").contains("/bin/sh"), "no log shows it");
+    check(
+        &told,
+        expect![[r##"
+        {
+          "user_data": "#!/bin/sh\n",
+          "network_config": {
+            "base64": "/w=="
+          },
+          "ssh_keys": [
+            "ssh-ed25519 AAAA me"
+          ],
+          "datasource": "open_stack",
+          "imds": "v2"
+        }"##]],
+    );
+    assert_eq!(serde_json::from_str::<CloudInit>("{}").unwrap(), CloudInit::default());
+    check(
+        &CloudInitQuery { rerun: true, dry_run: false },
+        expect![[r#"
+        {
+          "rerun": true,
+          "dry_run": false
+        }"#]],
+    );
+    let saved = CloudInitSaved {
+        generation: Generation(3),
+        instance_id: Some("i-07070707070700002".to_owned()),
+        warnings: vec!["user_data: line 2: odd".to_owned()],
+    };
+    check(
+        &saved,
+        expect![[r#"
+        {
+          "generation": 3,
+          "instance_id": "i-07070707070700002",
+          "warnings": [
+            "user_data: line 2: odd"
+          ]
+        }"#]],
+    );
+    check(
+        &CloudDefaults { user_data: Some(text("#cloud-config\n")), vendor_data: None },
+        expect![[r##"
+        {
+          "user_data": "#cloud-config\n"
+        }"##]],
+    );
+}
+
+#[test]
+fn a_network() {
+    let key = MeshKey([7; 32]);
+    let node = NodeNet {
+        node: node_name("n1"),
+        subnet: "10.77.0.0/24".parse().unwrap(),
+        gateway: [10, 77, 0, 1].into(),
+        address: "192.168.1.11".parse().unwrap(),
+        mesh: Some(MeshEnd { key, endpoint: "192.168.1.11:7444".parse().unwrap() }),
+    };
+    let net = Net {
+        cidr: "10.77.0.0/16".parse().unwrap(),
+        peers_subnet: Some("10.77.255.0/24".parse().unwrap()),
+        domain: "waifu.internal".to_owned(),
+        nodes: vec![node],
+    };
+    check(
+        &net,
+        expect![[r#"
+        {
+          "cidr": "10.77.0.0/16",
+          "peers_subnet": "10.77.255.0/24",
+          "domain": "waifu.internal",
+          "nodes": [
+            {
+              "node": "n1",
+              "subnet": "10.77.0.0/24",
+              "gateway": "10.77.0.1",
+              "address": "192.168.1.11",
+              "mesh": {
+                "key": "BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=",
+                "endpoint": "192.168.1.11:7444"
+              }
+            }
+          ]
+        }"#]],
+    );
+    let name = PeerName::new("laptop").unwrap();
+    check(
+        &NetPeer { name: name.clone(), key, ip: [10, 77, 255, 2].into(), created_at: at(0) },
+        expect![[r#"
+        {
+          "name": "laptop",
+          "key": "BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=",
+          "ip": "10.77.255.2",
+          "created_at": "2025-10-09T08:53:20.000Z"
+        }"#]],
+    );
+    check(
+        &NetPeerCreate { name: name.clone(), key },
+        expect![[r#"
+        {
+          "name": "laptop",
+          "key": "BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc="
+        }"#]],
+    );
+    check(
+        &Subject::Peer { name },
+        expect![[r#"
+        {
+          "kind": "peer",
+          "name": "laptop"
+        }"#]],
+    );
 }

@@ -5,7 +5,10 @@
 //! proposes one command. What the replica says may be old: apply checks everything again, so no verb refuses a command for
 //! what only looks taken; and a repetition must reach apply, which remembers the first one's reply.
 
+pub(crate) mod cloud_init_set;
+mod documents;
 pub(crate) mod join_token_create;
+pub(crate) mod net_peer_change;
 pub(crate) mod node_change;
 pub(crate) mod place;
 mod propose;

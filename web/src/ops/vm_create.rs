@@ -2,13 +2,14 @@
 //! between.
 //!
 //! ```text
-//!   request ──> plan (what it is) ──> place (where) ──> CreateVm ──┬─> Vm
+//!   request ──> documents checked ──> plan (what it is) ──> place (where) ──> CreateVm ──┬─> Vm
 //!                                      ^                           │
 //!                                      └── no room any more, or ───┘
 //!                                          a made-up name is taken
 //! ```
 
 use super::{
+    documents,
     place::{self, Field},
     propose::{self, Author, Done},
 };
@@ -39,6 +40,7 @@ const TRIES: usize = 4;
 
 /// Makes a VM.
 pub(crate) async fn run(app: &App, author: &Author, request: VmCreate) -> Result<Done<VmCreated>, Failure> {
+    let warnings = documents::of_vm(&told(&request))?;
     let mut tries = TRIES;
     loop {
         tries -= 1;
@@ -47,7 +49,7 @@ pub(crate) async fn run(app: &App, author: &Author, request: VmCreate) -> Result
             Ok(decided) => decided,
             Err(failure) => {
                 let done = propose::expect(author.replay_or(&app.consensus, failure).await?, vm_of)?;
-                return replayed(app, done, &observed).await;
+                return replayed(app, done, &observed, warnings).await;
             }
         };
         let name = match &request.name {
@@ -65,13 +67,13 @@ pub(crate) async fn run(app: &App, author: &Author, request: VmCreate) -> Result
             Ok(committed) => {
                 let done = propose::expect(committed, vm_of)?;
                 if done.replayed {
-                    return replayed(app, done, &observed).await;
+                    return replayed(app, done, &observed, warnings).await;
                 }
                 let placement = place::wire(&decision);
                 return Ok(done.map(|vm| VmCreated {
                     vm: view::vm(&vm, decision.name, &observed),
                     placement,
-                    warnings: Vec::new(),
+                    warnings,
                 }));
             }
             Err(reject) if tries > 0 && another_try_helps(&request, &reject) => {}
@@ -82,12 +84,14 @@ pub(crate) async fn run(app: &App, author: &Author, request: VmCreate) -> Result
 
 /// Says where a VM would go.
 pub(crate) async fn preview(app: &App, request: VmCreate) -> Result<PlacementPreview, Failure> {
+    let warnings = documents::of_vm(&told(&request))?;
     let (plan, decision) = decide(app, &app.observed(), &request).await?;
     let ImageRef { template, version } = plan.spec.image;
     Ok(PlacementPreview {
         placement: place::wire(&decision),
         template: TemplateRef { name: template, version },
         disk: plan.spec.disk,
+        warnings,
     })
 }
 
@@ -117,13 +121,7 @@ fn plan(request: &VmCreate, version: &TemplateVersion) -> Plan {
             memory: request.memory,
             disk,
             image: ImageRef { template: version.template.clone(), version: version.version },
-            cloud_init: CloudInit {
-                user_data: request.user_data.clone().map(|data| data.0),
-                network_config: request.network_config.clone().map(|data| data.0),
-                ssh_keys: request.ssh_keys.clone(),
-                datasource: request.datasource,
-                imds: request.imds,
-            },
+            cloud_init: told(request),
             labels: request.labels.clone(),
             restart: request.restart,
         },
@@ -136,6 +134,16 @@ fn plan(request: &VmCreate, version: &TemplateVersion) -> Plan {
             node_labels: Labels::default(),
             spread: Spread::Prefer,
         },
+    }
+}
+
+fn told(request: &VmCreate) -> CloudInit {
+    CloudInit {
+        user_data: request.user_data.clone().map(|data| data.0),
+        network_config: request.network_config.clone().map(|data| data.0),
+        ssh_keys: request.ssh_keys.clone(),
+        datasource: request.datasource,
+        imds: request.imds,
     }
 }
 
@@ -169,11 +177,16 @@ fn vm_of(reply: Reply) -> Option<Vm> {
 }
 
 /// The answer to a repetition: the VM that the first request made, wherever that one put it.
-async fn replayed(app: &App, done: Done<Vm>, observed: &Observed) -> Result<Done<VmCreated>, Failure> {
+async fn replayed(
+    app: &App,
+    done: Done<Vm>,
+    observed: &Observed,
+    warnings: Vec<String>,
+) -> Result<Done<VmCreated>, Failure> {
     let owner = done.value.node;
     let node = app.consensus.read(move |view| view.node(owner)).await?;
     let node = node.ok_or(Failure::Internal("a VM's owner is no node"))?.name;
     let reason = "placed by an earlier request with the same key".to_owned();
     let placement = Placement { node: node.clone(), reason, rejected: Vec::new() };
-    Ok(done.map(|vm| VmCreated { vm: view::vm(&vm, node, observed), placement, warnings: Vec::new() }))
+    Ok(done.map(|vm| VmCreated { vm: view::vm(&vm, node, observed), placement, warnings }))
 }

@@ -73,6 +73,9 @@ pub(crate) enum Failure {
     /// A field is outside its limits.
     #[error("bad field {field}: {why}")]
     Field { field: &'static str, why: String },
+    /// A document for cloud-init cannot be right. What stands in it is never repeated.
+    #[error("bad document {field}: {why}")]
+    Document { field: &'static str, why: String, remedy: &'static str },
     /// The request was answered with an error by something that knows no problems.
     #[error("status {status}: {text}")]
     Plain { status: StatusCode, text: String },

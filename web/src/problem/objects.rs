@@ -1,7 +1,7 @@
 //! Words for objects that do not exist, with the nearest one that does.
 
 use waifud_api::problem::{Problem, ProblemCode};
-use waifud_model::name::{NodeName, TemplateName, VmName};
+use waifud_model::name::{NodeName, PeerName, TemplateName, VmName};
 
 /// What was not found, and what may have been meant.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -12,6 +12,8 @@ pub(crate) enum Missing {
     Node { name: NodeName, similar: Option<NodeName> },
     /// No template of this name.
     Template { name: TemplateName, similar: Option<TemplateName> },
+    /// No peer of this name.
+    Peer { name: PeerName, similar: Option<PeerName> },
     /// The template has no such version.
     Version { template: TemplateName, prefix: String },
 }
@@ -31,6 +33,10 @@ pub(super) fn missing(missing: &Missing) -> Problem {
         Missing::Template { name, similar } => {
             Problem::new(ProblemCode::NoSuchTemplate, format!("no template \"{name}\"{}", meant(similar.as_ref())))
                 .with_remedy(format!("waifuctl template list, or add it: waifuctl template add {name} --file IMAGE"))
+        }
+        Missing::Peer { name, similar } => {
+            Problem::new(ProblemCode::NoSuchPeer, format!("no peer \"{name}\"{}", meant(similar.as_ref())))
+                .with_remedy("waifuctl net peer list")
         }
         Missing::Version { template, prefix } => {
             Problem::new(ProblemCode::NoSuchVersion, format!("template {template} has no version {prefix}"))

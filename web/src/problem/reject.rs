@@ -97,6 +97,14 @@ fn objects(reject: &Reject, names: &Names) -> Problem {
             )
             .with_remedy(format!("look at it again (waifuctl show {vm}), then send the change with its new ETag"))
         }
+        Reject::StaleDefaults { expected, actual } => Problem::new(
+            ProblemCode::Stale,
+            format!(
+                "the cluster's cloud-init defaults were changed in between: they are at generation {actual}, and the \
+                 request was made for {expected}"
+            ),
+        )
+        .with_remedy("look at them again, then send the change with their new ETag"),
         Reject::BadSpec { field, why } => {
             Problem::new(ProblemCode::Invalid, format!("{field}: {why}")).with_field(field.as_str(), why.as_str())
         }
@@ -141,8 +149,28 @@ fn objects(reject: &Reject, names: &Names) -> Problem {
             Problem::new(ProblemCode::InUse, format!("template {template} is in use by {}", vms(*count)))
                 .with_remedy("delete them first: waifuctl list -o wide shows the template of each")
         }
+        Reject::NoSuchPeer(_) | Reject::PeerTaken { .. } | Reject::NoPeerAddress => peers(reject),
         // The first table has the others; a reject that is in neither is told in apply's own words.
         other => Problem::new(ProblemCode::Invalid, other.to_string()),
+    }
+}
+
+/// Words for rejects about machines that are no nodes.
+fn peers(reject: &Reject) -> Problem {
+    match reject {
+        Reject::NoSuchPeer(name) => {
+            Problem::new(ProblemCode::NoSuchPeer, format!("peer {name} is gone")).with_remedy("waifuctl net peer list")
+        }
+        Reject::PeerTaken { what, holder } => {
+            let remedy = match what.as_str() {
+                "name" => "choose another name; waifuctl net peer list shows those that are taken",
+                _ => "make a key for this machine alone: wg genkey",
+            };
+            Problem::new(ProblemCode::NameTaken, format!("the {what} of the new peer belongs to {holder}"))
+                .with_remedy(remedy)
+        }
+        _ => Problem::new(ProblemCode::Exhausted, "no address is left for another peer")
+            .with_remedy("delete one that is not used any more: waifuctl net peer list"),
     }
 }
 

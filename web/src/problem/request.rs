@@ -40,6 +40,10 @@ pub(super) fn words(failure: &Failure) -> Problem {
         Failure::Field { field, why } => {
             Problem::new(ProblemCode::Invalid, format!("{field}: {why}")).with_field(*field, why.as_str())
         }
+        Failure::Document { field, why, remedy } => {
+            let problem = Problem::new(ProblemCode::Invalid, format!("{field}: {why}"));
+            unprocessable(problem.with_field(*field, why.as_str()).with_remedy(*remedy))
+        }
         Failure::BrokenOff => Problem::new(ProblemCode::Invalid, "the body broke off before its end"),
         Failure::Query(why) => Problem::new(ProblemCode::Invalid, format!("the query does not read: {}", cut(why))),
         Failure::Path(why) => Problem::new(ProblemCode::Invalid, cut(why)),
@@ -63,15 +67,18 @@ fn body(field: Option<&str>, syntax: bool, why: &str) -> Problem {
     let why = cut(why);
     match field {
         Some(field) => {
-            let problem = Problem::new(ProblemCode::Invalid, format!("{field}: {why}")).with_field(field, why);
-            Problem { status: StatusCode::UNPROCESSABLE_ENTITY.as_u16(), ..problem }
+            unprocessable(Problem::new(ProblemCode::Invalid, format!("{field}: {why}")).with_field(field, why))
         }
         None if syntax => Problem::new(ProblemCode::Invalid, format!("the body is not JSON: {why}")),
         None => {
-            let problem = Problem::new(ProblemCode::Invalid, format!("the body is not what is wanted here: {why}"));
-            Problem { status: StatusCode::UNPROCESSABLE_ENTITY.as_u16(), ..problem }
+            unprocessable(Problem::new(ProblemCode::Invalid, format!("the body is not what is wanted here: {why}")))
         }
     }
+}
+
+/// It reads, and yet it cannot be what is meant.
+fn unprocessable(problem: Problem) -> Problem {
+    Problem { status: StatusCode::UNPROCESSABLE_ENTITY.as_u16(), ..problem }
 }
 
 /// An error answer of a library that knows no problems: its status is kept, its text is the detail.

@@ -32,6 +32,12 @@ pub(super) fn tagged(generation: Generation, mut response: Response) -> Response
     response
 }
 
+/// Forbids to keep the answer: it holds what only its asker may read.
+pub(super) fn uncached(mut response: Response) -> Response {
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
 /// Puts `Location` on.
 pub(super) fn located(path: &str, mut response: Response) -> Response {
     if let Ok(value) = HeaderValue::try_from(path) {

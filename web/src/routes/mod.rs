@@ -3,9 +3,11 @@
 //! In: HTTP. Out: HTTP. No handler decides anything; the role is an argument type, so none can forget to ask for it.
 
 mod answer;
+mod cloud_init;
 mod cluster;
 mod events;
 mod health;
+mod net;
 mod nodes;
 mod openapi;
 mod templates;
@@ -25,6 +27,7 @@ fn api(app: &App) -> OpenApiRouter<App> {
         .routes(routes!(vms::show, vms::delete))
         .routes(routes!(vms::start))
         .routes(routes!(vms::stop))
+        .routes(routes!(cloud_init::show, cloud_init::replace))
         .routes(routes!(templates::list))
         .routes(routes!(templates::show, templates::delete))
         .routes(routes!(nodes::list))
@@ -32,8 +35,12 @@ fn api(app: &App) -> OpenApiRouter<App> {
         .routes(routes!(nodes::cordon))
         .routes(routes!(nodes::uncordon))
         .routes(routes!(cluster::status))
+        .routes(routes!(cloud_init::show_defaults, cloud_init::replace_defaults))
         .routes(routes!(cluster::list_join_tokens, cluster::create_join_token))
         .routes(routes!(cluster::revoke_join_token))
+        .routes(routes!(net::show))
+        .routes(routes!(net::list_peers, net::add_peer))
+        .routes(routes!(net::show_peer, net::remove_peer))
         .routes(routes!(tokens::list, tokens::create))
         .routes(routes!(tokens::revoke))
         .routes(routes!(health::numbers))

@@ -19,6 +19,7 @@ use utoipa::OpenApi;
         (name = "templates", description = "What their disks start from"),
         (name = "nodes", description = "The machines they run on"),
         (name = "cluster", description = "The cluster as a whole"),
+        (name = "net", description = "Subnets, the mesh, and who may reach the guests from outside"),
         (name = "tokens", description = "Who may use the API"),
         (name = "events", description = "What happened"),
         (name = "health", description = "For monitoring")

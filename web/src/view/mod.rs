@@ -4,17 +4,21 @@
 //! types with names instead of ids and absolute times only, so that all nodes answer alike. A silent owner is a normal state:
 //! its VMs are shown with what was last heard, and as not heard now. Nothing here changes anything.
 
+mod cloud_init;
 mod cluster;
 mod event;
 mod gauges;
+mod net;
 mod node;
 mod template;
 mod token;
 mod vm;
 
+pub(crate) use cloud_init::{defaults as cloud_defaults, told as cloud_init};
 pub(crate) use cluster::status as cluster_status;
 pub(crate) use event::{Names as EventNames, wire as event};
 pub(crate) use gauges::gauges;
+pub(crate) use net::{find_peer as find_net_peer, net, peer as net_peer, peers as net_peers};
 pub(crate) use node::{find as find_node, list as nodes, one as node};
 pub(crate) use template::{
     list as templates, one as template, resolve as resolve_template, version as template_version,

@@ -77,6 +77,16 @@ async fn the_list_pages_and_ends_with_the_newest() {
                 "field": "mac",
                 "new": "52:54:0a:4d:00:02",
                 "old": null
+              },
+              {
+                "field": "datasource",
+                "new": "no_cloud",
+                "old": null
+              },
+              {
+                "field": "imds",
+                "new": "any",
+                "old": null
               }
             ],
             "id": "4.0",

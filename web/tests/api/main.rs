@@ -2,9 +2,11 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "the helpers of a test fail as loudly as the test")]
 
 mod access;
+mod cloud_init;
 mod cluster;
 mod events;
 mod house;
+mod net;
 mod nodes;
 mod panel;
 mod problems;

@@ -10,7 +10,7 @@ use waifud_model::{
     time::Timestamp,
 };
 
-const WEB_1: &str = r##"{"name":"web-1","template":"tiny","cpus":2,"memory":"1G","labels":{"env":"prod"},"user_data":"#cloud-config\n"}"##;
+const WEB_1: &str = r##"{"name":"web-1","template":"tiny","cpus":2,"memory":"1G","labels":{"env":"prod"},"user_data":"#cloud-config\npackages: [vim]\n"}"##;
 
 #[tokio::test]
 async fn a_vm_from_birth_to_death() {
@@ -29,10 +29,13 @@ async fn a_vm_from_birth_to_death() {
           "vm": {
             "cpus": 2,
             "created_at": "2025-10-09T08:53:20.000Z",
+            "datasource": "no_cloud",
             "desired": "running",
             "disk": 10737418240,
             "generation": 1,
             "id": "ec200001-0000-4004-8000-000100000004",
+            "imds": "any",
+            "instance_id": "i-48000000100000005",
             "ip": "10.77.0.2",
             "labels": {
               "env": "prod"
@@ -54,8 +57,8 @@ async fn a_vm_from_birth_to_death() {
               "version": "b6e5e04734605702cde343adf496cf5f0703018615b2a6805bf42db982d77a1f"
             },
             "user_data": {
-              "digest": "67990c49a4cf91410a8cd706fe3aff6ac68d552639ef5410b4f50eae5bdf8e5f",
-              "size": 14
+              "digest": "44a7aa615851ed828929d5a31adb55d30d53c0ae1cd151fbd5e17f68300f66d6",
+              "size": 30
             }
           }
         }

@@ -2,9 +2,11 @@
 
 mod answer;
 mod fakes;
+mod log;
 mod wire;
 
 pub(crate) use answer::{Answer, delete, get, json, read_stream};
+pub(crate) use log::Log;
 
 use axum::{Router, body::Body};
 use fakes::{Counter, FakeImages, FakeJoinTokens, FakeObserver, FakeTasks, Still};
@@ -24,6 +26,7 @@ use waifud_model::{
     command::{Actor, AddNode, Command, InitCluster, NewNode, Origin, RequestKey},
     digest::{Blake3, Fingerprint},
     ids::{ClusterId, NodeId, TokenId, VmId},
+    mesh::MeshEnd,
     name::NodeName,
     network,
     node::{Arch, Capacity},
@@ -191,10 +194,19 @@ impl Node {
         Self { router: waifud_web::router(app.clone()), app, consensus, observed, images, tasks, liveness }
     }
 
+    /// Lets this node tell its end of the mesh.
+    pub(crate) async fn tell_mesh_end(&self, end: MeshEnd) {
+        let command = Command::SetMeshEnd { node: self.app.node, end };
+        self.propose_as(Actor::Node(self.app.node), "mesh", command).await;
+    }
+
     async fn propose(&self, key: &str, command: Command) {
+        self.propose_as(Actor::Local { node: self.app.node, uid: 0 }, key, command).await;
+    }
+
+    async fn propose_as(&self, actor: Actor, key: &str, command: Command) {
         let body = Blake3::of(key.as_bytes());
         let request = RequestKey { key: key.to_owned(), body, origin: Origin::Internal };
-        let actor = Actor::Local { node: self.app.node, uid: 0 };
         self.consensus.propose(Proposal { request, actor, command }).await.unwrap();
     }
 

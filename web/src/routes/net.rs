@@ -1,0 +1,68 @@
+//! `/net`: subnets and the mesh, and the machines that may reach the guests from outside.
+
+use super::answer::{changed, gone, located};
+use crate::{
+    app::App,
+    caller::{Admin, Viewer},
+    extract::Path,
+    idempotency::{Keyed, KeyedJson},
+    ops::{Author, net_peer_change},
+    problem::Failure,
+    view,
+};
+use axum::{Json, extract::State, response::Response};
+use http::StatusCode;
+use waifud_api::{
+    net::{Net, NetPeer, NetPeerCreate},
+    paths,
+    problem::Problem,
+};
+use waifud_model::name::PeerName;
+
+/// Subnets and the mesh between the nodes.
+#[utoipa::path(get, path = "/api/v1/net", tag = "net", responses((status = 200, body = Net)))]
+pub(super) async fn show(_: Viewer, State(app): State<App>) -> Result<Json<Net>, Failure> {
+    view::net(&app.consensus).await.map(Json)
+}
+
+/// All machines that are no nodes and may reach the guests, by name.
+#[utoipa::path(get, path = "/api/v1/net/peers", tag = "net", responses((status = 200, body = Vec<NetPeer>)))]
+pub(super) async fn list_peers(_: Viewer, State(app): State<App>) -> Result<Json<Vec<NetPeer>>, Failure> {
+    view::net_peers(&app.consensus).await.map(Json)
+}
+
+/// Lets a machine reach the guests. Its private key stays where it was made.
+#[utoipa::path(post, path = "/api/v1/net/peers", tag = "net", request_body = NetPeerCreate,
+    responses((status = 201, body = NetPeer), (status = "4XX", body = Problem, content_type = "application/problem+json")))]
+pub(super) async fn add_peer(
+    Admin(caller): Admin,
+    State(app): State<App>,
+    KeyedJson { key, body }: KeyedJson<NetPeerCreate>,
+) -> Result<Response, Failure> {
+    let done = net_peer_change::add(&app, &Author { actor: caller.actor, key }, body).await?;
+    let path = paths::net_peer(paths::NET_PEER, &done.value.name);
+    Ok(located(&path, changed(StatusCode::CREATED, done)))
+}
+
+/// One such machine.
+#[utoipa::path(get, path = "/api/v1/net/peers/{name}", tag = "net", params(("name" = String, Path)),
+    responses((status = 200, body = NetPeer), (status = 404, body = Problem, content_type = "application/problem+json")))]
+pub(super) async fn show_peer(
+    _: Viewer,
+    State(app): State<App>,
+    Path(name): Path<PeerName>,
+) -> Result<Json<NetPeer>, Failure> {
+    view::net_peer(&app.consensus, name).await.map(Json)
+}
+
+/// Shuts a machine out.
+#[utoipa::path(delete, path = "/api/v1/net/peers/{name}", tag = "net", params(("name" = String, Path)),
+    responses((status = 204), (status = "4XX", body = Problem, content_type = "application/problem+json")))]
+pub(super) async fn remove_peer(
+    Admin(caller): Admin,
+    State(app): State<App>,
+    Path(name): Path<PeerName>,
+    Keyed(key): Keyed,
+) -> Result<Response, Failure> {
+    net_peer_change::remove(&app, &Author { actor: caller.actor, key }, name).await.map(gone)
+}

@@ -1,0 +1,54 @@
+//! The log of the whole process, searched as it is written: for what must never stand in it.
+
+use std::{
+    io,
+    sync::{Mutex, PoisonError},
+};
+use tracing::level_filters::LevelFilter;
+
+/// What was sought and found, and how much was searched. One for all tests: consensus writes from threads of its own,
+/// which belong to no test.
+static SEARCHED: Mutex<Searched> = Mutex::new(Searched { needle: "", lines: 0, found: Vec::new() });
+
+struct Searched {
+    needle: &'static str,
+    lines: usize,
+    found: Vec<String>,
+}
+
+/// Lines of the log that hold a text.
+pub(crate) struct Log;
+
+impl Log {
+    /// Looks for `needle` from now on, in everything down to debug level. Once a process.
+    pub(crate) fn search(needle: &'static str) -> Self {
+        SEARCHED.lock().unwrap_or_else(PoisonError::into_inner).needle = needle;
+        tracing_subscriber::fmt().with_max_level(LevelFilter::DEBUG).with_writer(|| Search).init();
+        Self
+    }
+
+    /// How many lines were searched, and those that hold the text.
+    pub(crate) fn lines(&self) -> (usize, Vec<String>) {
+        let searched = SEARCHED.lock().unwrap_or_else(PoisonError::into_inner);
+        (searched.lines, searched.found.clone())
+    }
+}
+
+struct Search;
+
+impl io::Write for Search {
+    /// Called once a line.
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        let text = String::from_utf8_lossy(line);
+        let mut searched = SEARCHED.lock().unwrap_or_else(PoisonError::into_inner);
+        searched.lines += 1;
+        if text.contains(searched.needle) {
+            searched.found.push(text.into_owned());
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
