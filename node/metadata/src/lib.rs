@@ -1,1 +1,10 @@
-//! metadata.
+//! The metadata service: a userspace TCP stack, the HTTP of three clouds, the shared cache.
+//!
+//! ```text
+//!   decrypted IPv4 packets ──> stack ──> serve ──> Guests (the node's replica) ──> documents
+//!                              who asks = the accepted socket's remote end
+//! ```
+//!
+//! This crate opens no socket on the host and knows no WireGuard: packets come by a channel.
+
+pub mod stack;
