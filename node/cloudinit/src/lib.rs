@@ -1,7 +1,7 @@
 //! cloud-init as waifud speaks it: user-data checked and merged, and the documents of three datasources rendered.
 //!
 //! In: what the replica knows of a VM, as one [`Instance`]. Out: [`Documents`], which the metadata service only looks
-//! paths up in, the bytes of a seed disk, and the verdict of a [`user_data::check`].
+//! paths up in, the bytes of a [`seed`] disk, and the verdict of a [`user_data::check`].
 //!
 //! ```text
 //! Instance ─▶ Documents::render ─▶ nocloud("/user-data"), ec2("/latest/…"), openstack("/openstack/…")

@@ -8,6 +8,9 @@ use super::{
 /// A key may be quoted only if it looks like one: a slip in the YAML can make a key of a secret.
 const QUOTABLE: usize = 40;
 
+/// Only the image's own configuration may have it (22.4 `doc/rtd/reference/network-config.rst`).
+const NETWORK: &str = "cloud-init ignores the key `network` in user-data; give it as network-config";
+
 /// `#cloud-config`.
 pub(super) fn check(text: &str) -> Result<Vec<Warning>, CheckError> {
     let outline = yaml::outline(text)?;
@@ -15,11 +18,19 @@ pub(super) fn check(text: &str) -> Result<Vec<Warning>, CheckError> {
         Root::Empty => return Ok(vec![Warning::whole("it is empty; cloud-init does nothing")]),
         Root::Mapping => {}
         Root::Scalar | Root::Sequence => {
-            return Err(CheckError::Shape { line: outline.line, what: "a cloud-config", expected: "keys with values" });
+            return Err(CheckError::Shape {
+                line: outline.line,
+                what: "a cloud-config",
+                expected: "have keys with values",
+            });
         }
     }
     let mut warnings = duplicates(&outline);
     for key in outline.top.iter().filter(|key| key.name != "<<" && !keys::known(&key.name)) {
+        if key.name == "network" {
+            warnings.push(Warning::at(key.line, NETWORK));
+            continue;
+        }
         let key_named = name(&key.name);
         let hint = keys::meant(&key.name).map_or_else(String::new, |meant| format!("; did you mean `{meant}`?"));
         warnings.push(Warning::at(key.line, format!("cloud-init does not know {key_named}{hint}")));
@@ -34,9 +45,11 @@ pub(super) fn check_archive(text: &str) -> Result<Vec<Warning>, CheckError> {
     match outline.root {
         Root::Empty => Ok(vec![Warning::whole("it is empty; cloud-init does nothing")]),
         Root::Sequence => Ok(duplicates(&outline)),
-        Root::Scalar | Root::Mapping => {
-            Err(CheckError::Shape { line: outline.line, what: "a cloud-config archive", expected: "a list of parts" })
-        }
+        Root::Scalar | Root::Mapping => Err(CheckError::Shape {
+            line: outline.line,
+            what: "a cloud-config archive",
+            expected: "be a list of parts",
+        }),
     }
 }
 
@@ -49,9 +62,11 @@ pub(super) fn check_json_patch(text: &str) -> Result<Vec<Warning>, CheckError> {
     let line = before.matches('\n').count();
     match serde_json::from_str::<Vec<serde::de::IgnoredAny>>(json) {
         Ok(_) => Ok(Vec::new()),
-        Err(error) if error.is_data() => {
-            Err(CheckError::Shape { line: line + error.line(), what: "a JSON patch", expected: "a list of operations" })
-        }
+        Err(error) if error.is_data() => Err(CheckError::Shape {
+            line: line + error.line(),
+            what: "a JSON patch",
+            expected: "be a list of operations",
+        }),
         Err(error) => Err(CheckError::Json { line: line + error.line(), column: error.column() }),
     }
 }

@@ -3,7 +3,7 @@
 /// All of `cloudinit/config/schemas/schema-cloud-config-v1.json` in 22.4, 23.4, 24.4, 25.3 and 26.2 (what one release
 /// dropped, another still knows), and those that cloud-init reads without having them in its schema (22.4
 /// `doc/rtd/reference`, base configuration). In order, so that it can be searched.
-const KNOWN: [&str; 107] = [
+const KNOWN: [&str; 108] = [
     "allow_public_ssh_keys",
     "ansible",
     "apk_repos",
@@ -26,6 +26,7 @@ const KNOWN: [&str; 107] = [
     "create_hostname_file",
     "datasource",
     "datasource_list",
+    "debconf_selections",
     "def_log_file",
     "device_aliases",
     "disable_ec2_metadata",
@@ -51,13 +52,13 @@ const KNOWN: [&str; 107] = [
     "lxd",
     "manage_etc_hosts",
     "manage_resolv_conf",
+    "manual_cache_clean",
     "mcollective",
     "merge_how",
     "merge_type",
     "migrate",
     "mount_default_fields",
     "mounts",
-    "network",
     "no_ssh_fingerprints",
     "ntp",
     "output",

@@ -98,13 +98,13 @@ pub enum CheckError {
         column: usize,
     },
     /// YAML of another shape.
-    #[error("line {line}: {what} must be {expected}")]
+    #[error("line {line}: {what} must {expected}")]
     Shape {
         /// Where the wrong thing begins.
         line: usize,
         /// What is of the wrong shape.
         what: &'static str,
-        /// What cloud-init expects.
+        /// What cloud-init expects, after "must".
         expected: &'static str,
     },
 }
@@ -176,9 +176,13 @@ fn text(bytes: &[u8]) -> Result<&str, CheckError> {
 
 /// What a person probably meant who began with nothing that cloud-init knows.
 fn fix(text: &str) -> &'static str {
-    let mapping = matches!(yaml::outline(text), Ok(outline) if outline.top.iter().any(|key| keys::known(&key.name)));
+    let keys = yaml::outline(text).map(|outline| outline.top).unwrap_or_default();
     let first = text.trim_start().lines().next().unwrap_or_default().to_ascii_lowercase().replace([' ', '_'], "-");
-    if mapping || first.trim_start_matches(['#', '-']).starts_with("cloud-config") {
+    if keys.iter().any(|key| matches!(key.name.as_str(), "network" | "version" | "ethernets")) {
+        "it looks like a network-config, which is a document of its own"
+    } else if first.trim_start_matches(['#', '-']).starts_with("cloud-config")
+        || keys.iter().any(|key| keys::known(&key.name))
+    {
         "it looks like cloud-config: make the first line exactly #cloud-config"
     } else {
         "make the first line #cloud-config for YAML, or #!/bin/sh for a script"

@@ -17,12 +17,12 @@ pub fn check(bytes: &[u8]) -> Result<Vec<Warning>, CheckError> {
     let outline = yaml::outline(text(bytes)?)?;
     let shape = |line, what, expected| Err(CheckError::Shape { line, what, expected });
     if outline.root != Root::Mapping {
-        return shape(outline.line, "a network-config", "keys with values, `version` among them");
+        return shape(outline.line, "a network-config", "have keys with values, `version` among them");
     }
     let wrapper = outline.top.iter().find(|key| key.name == "network");
     let (line, keys) = match (wrapper, &outline.network) {
         (Some(key), Some(keys)) => (key.line, keys),
-        (Some(key), None) => return shape(key.line, "`network`", "keys with values, `version` among them"),
+        (Some(key), None) => return shape(key.line, "`network`", "have keys with values, `version` among them"),
         (None, _) => (outline.line, &outline.top),
     };
     let find = |name: &str| keys.iter().find(|key| key.name == name);
@@ -31,11 +31,13 @@ pub fn check(bytes: &[u8]) -> Result<Vec<Warning>, CheckError> {
         return Ok(cloud_config::duplicates(&outline));
     }
     let Some(version) = find("version") else {
-        return shape(line, "a network-config", "of a `version`, 1 or 2");
+        return shape(line, "a network-config", "have a `version`, 1 or 2");
     };
     match version.value.as_deref() {
-        Some("1") if config.is_none() => shape(version.line, "a network-config of version 1", "a list under `config`"),
+        Some("1") if config.is_none() => {
+            shape(version.line, "a network-config of version 1", "have a list under `config`")
+        }
         Some("1" | "2") => Ok(cloud_config::duplicates(&outline)),
-        _ => shape(version.line, "`version`", "1 or 2"),
+        _ => shape(version.line, "`version`", "be 1 or 2"),
     }
 }

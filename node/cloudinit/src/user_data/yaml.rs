@@ -5,8 +5,8 @@
 //! parser (characters, one document).
 
 use super::CheckError;
-use granit_parser::{Event, Parser, ScanError, Span};
-use std::collections::BTreeMap;
+use granit_parser::{ErrorKind, Event, Parser, ScalarStyle, ScanError, Span, Tag};
+use std::{borrow::Cow, collections::BTreeMap, ops::Range};
 
 /// What is at the root.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,20 +63,103 @@ enum Level {
     },
 }
 
+/// How many lines in quotes may stand further left than YAML wants them. Each costs one more reading of the text.
+const DEDENTED: usize = 32;
+
+/// What such a line is moved to the right by: deeper than any mapping around it. White space at the beginning of a line
+/// in quotes means nothing.
+const MARGIN: usize = 2 * DEPTH;
+
+const TAB: &str = "a tab; use spaces, cloud-init allows tabs only in quotes and in blocks of text";
+
 /// Reads `text`.
 pub(super) fn outline(text: &str) -> Result<Outline, CheckError> {
     printable(text)?;
+    let mut moved = Cow::Borrowed(text);
+    let mut lines = Vec::new();
+    loop {
+        match read(&moved) {
+            Ok(outline) => return Ok(outline),
+            // YAML wants what stands in quotes indented on every line; PyYAML does not.
+            Err(Stop::Dedented { line }) if lines.len() < DEDENTED && filled(&moved, line) => {
+                let margin = " ".repeat(MARGIN);
+                let push = |(n, l): (usize, &str)| if n + 1 == line { margin.clone() + l } else { l.to_owned() };
+                moved = Cow::Owned(moved.split_inclusive('\n').enumerate().map(push).collect());
+                lines.push(line);
+            }
+            // All the rest of the text was taken for the quote's: the place to look at is where it first went wrong.
+            Err(Stop::Dedented { line } | Stop::Unclosed { line }) => {
+                let line = lines.first().copied().unwrap_or(line);
+                return Err(CheckError::Yaml {
+                    line,
+                    column: 1,
+                    message: "a quote before this is not closed".to_owned(),
+                });
+            }
+            Err(Stop::Fault(CheckError::Yaml { line, column, message })) if lines.contains(&line) => {
+                return Err(CheckError::Yaml { line, column: column.saturating_sub(MARGIN).max(1), message });
+            }
+            Err(Stop::Fault(error)) => return Err(error),
+        }
+    }
+}
+
+/// Why reading stopped.
+enum Stop {
+    /// A line in quotes is not indented enough.
+    Dedented { line: usize },
+    /// The text ends in quotes.
+    Unclosed { line: usize },
+    /// Anything else.
+    Fault(CheckError),
+}
+
+impl From<CheckError> for Stop {
+    fn from(error: CheckError) -> Self {
+        Self::Fault(error)
+    }
+}
+
+/// Is there anything on this line?
+fn filled(text: &str, line: usize) -> bool {
+    line.checked_sub(1).and_then(|n| text.split('\n').nth(n)).is_some_and(|l| !l.trim().is_empty())
+}
+
+fn read(text: &str) -> Result<Outline, Stop> {
     let mut outline = Outline { root: Root::Empty, line: 1, top: Vec::new(), network: None, duplicates: Vec::new() };
     let mut levels: Vec<Level> = Vec::new();
     let mut documents = 0_usize;
+    let mut tabs_allowed = Vec::new();
     for next in Parser::new_from_str(text) {
-        let (event, span) = next.map_err(|error| syntax(text, &error))?;
+        let (event, span) = next.map_err(|error| {
+            let line = error.marker().line();
+            match error.kind() {
+                ErrorKind::InvalidQuotedScalarIndent => Stop::Dedented { line },
+                ErrorKind::UnclosedQuotedScalar => Stop::Unclosed { line },
+                _ => Stop::Fault(syntax(text, &error)),
+            }
+        })?;
         let at = span.start.line();
+        if let Event::Scalar(_, _, _, Some(tag))
+        | Event::SequenceStart(_, _, Some(tag))
+        | Event::MappingStart(_, _, Some(tag)) = &event
+            && !constructible(tag)
+        {
+            return Err(Stop::Fault(fault(
+                span.tag_start().map_or(span, Span::empty),
+                "a tag that cloud-init does not know",
+            )));
+        }
+        if matches!(&event, Event::Comment(..))
+            || matches!(&event, Event::Scalar(_, style, ..) if *style != ScalarStyle::Plain)
+        {
+            tabs_allowed.extend(span.byte_range());
+        }
         match event {
             Event::DocumentStart(..) => {
                 documents += 1;
                 if documents > 1 {
-                    return Err(fault(span, "a second document begins here; cloud-init reads one"));
+                    return Err(Stop::Fault(fault(span, "a second document begins here; cloud-init reads one")));
                 }
             }
             Event::Scalar(value, ..) => {
@@ -93,7 +176,7 @@ pub(super) fn outline(text: &str) -> Result<Outline, CheckError> {
                     (outline.root, outline.line) = (if mapping { Root::Mapping } else { Root::Sequence }, at);
                 }
                 if levels.len() == DEPTH {
-                    return Err(fault(span, "it is nested too deeply"));
+                    return Err(Stop::Fault(fault(span, "it is nested too deeply")));
                 }
                 if mapping && levels.len() == 1 && awaited(&levels) == Some("network") {
                     outline.network = Some(Vec::new());
@@ -111,7 +194,52 @@ pub(super) fn outline(text: &str) -> Result<Outline, CheckError> {
             _ => {}
         }
     }
+    tabs(text, tabs_allowed)?;
     Ok(outline)
+}
+
+/// YAML 1.2 takes a tab for a space in places where PyYAML, which reads 1.1, stops. It may stand in quotes, in blocks of
+/// text and in comments.
+fn tabs(text: &str, mut allowed: Vec<Range<usize>>) -> Result<(), CheckError> {
+    // By where they begin, each with the end of the furthest so far: a block's first line may have a comment in it.
+    allowed.sort_by_key(|range| range.start);
+    let mut end = 0;
+    for range in &mut allowed {
+        end = end.max(range.end);
+        range.end = end;
+    }
+    let free = |at: usize| {
+        let before = allowed.partition_point(|range| range.start <= at);
+        before.checked_sub(1).and_then(|n| allowed.get(n)).is_some_and(|range| at < range.end)
+    };
+    let Some((at, _)) = text.match_indices('\t').find(|(at, _)| !free(*at)) else { return Ok(()) };
+    let before = text.get(..at).unwrap_or_default();
+    let line = 1 + before.matches('\n').count();
+    let column = 1 + before.rsplit('\n').next().unwrap_or_default().chars().count();
+    Err(CheckError::Yaml { line, column, message: TAB.to_owned() })
+}
+
+/// Has cloud-init's reader a value for this tag? It is PyYAML's safe one and a tag of Python's own
+/// (22.4 `cloudinit/safeyaml.py`). The tag `!`, alone, is the absence of one.
+fn constructible(tag: &Tag) -> bool {
+    let known = [
+        "str",
+        "int",
+        "float",
+        "bool",
+        "null",
+        "seq",
+        "map",
+        "binary",
+        "timestamp",
+        "set",
+        "omap",
+        "pairs",
+        "python/unicode",
+    ];
+    // A tag that is written in full has no handle.
+    let tag = format!("{}{}", tag.handle(), tag.suffix());
+    tag == "!" || tag.strip_prefix("tag:yaml.org,2002:").is_some_and(|suffix| known.contains(&suffix))
 }
 
 /// The key whose value is open at the innermost level.
@@ -179,10 +307,10 @@ fn syntax(text: &str, error: &ScanError) -> CheckError {
         candidate.get(..indent(candidate)).is_some_and(|start| start.contains('\t'))
     });
     if let Some(line) = tab {
-        return CheckError::Yaml { line, column: 1, message: "a tab; YAML is indented by spaces only".to_owned() };
+        return CheckError::Yaml { line, column: 1, message: TAB.to_owned() };
     }
     let message = match error.kind() {
-        granit_parser::ErrorKind::Custom(_) => "it cannot be read here".to_owned(),
+        ErrorKind::Custom(_) => "it cannot be read here".to_owned(),
         kind => kind.to_string(),
     };
     CheckError::Yaml { line, column, message }
