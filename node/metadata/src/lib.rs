@@ -7,4 +7,5 @@
 //!
 //! This crate opens no socket on the host and knows no WireGuard: packets come by a channel.
 
+pub mod serve;
 pub mod stack;

@@ -22,7 +22,7 @@ mod listener;
 mod segment;
 mod stream;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::net::SocketAddrV4;
 use tokio::sync::mpsc;
