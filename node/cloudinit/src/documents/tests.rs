@@ -1,3 +1,5 @@
+//! Documents as guests get them: what is found, what is not, and every byte of what people gave.
+
 use super::*;
 use crate::instance::tests::{data, sample};
 use expect_test::expect;

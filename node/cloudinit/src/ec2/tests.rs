@@ -1,3 +1,5 @@
+//! EC2's tree, crawled as cloud-init crawls it.
+
 use super::*;
 use crate::{
     Documents,

@@ -1,3 +1,5 @@
+//! Ids of instances, and the VM that other tests render.
+
 use super::*;
 use waifud_model::cloud_init::UserData;
 

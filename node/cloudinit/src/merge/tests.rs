@@ -1,3 +1,5 @@
+//! Both parts of a merged user-data, as a MIME reader finds them.
+
 use super::*;
 use crate::instance::tests::data;
 use expect_test::expect;

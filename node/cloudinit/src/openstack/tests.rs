@@ -1,3 +1,5 @@
+//! OpenStack's documents.
+
 use super::*;
 use crate::{
     Documents,

@@ -1,3 +1,5 @@
+//! The seed disk, read by rule, by `blkid` and by the kernel.
+
 use super::*;
 use crate::instance::tests::{data, sample};
 use std::{

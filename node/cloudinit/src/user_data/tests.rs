@@ -1,3 +1,5 @@
+//! Verdicts on user-data and network-config; and that none of them panics or quotes a secret.
+
 use super::*;
 use expect_test::{Expect, expect};
 use proptest::prelude::*;
@@ -219,6 +221,22 @@ fn networks_are_configured_elsewhere() {
         "network: {version: 2}\n",
         expect![[r#"
         error: line 1: cloud-init would ignore it, because it does not begin with a line that says what it is; it looks like a network-config, which is a document of its own
+    "#]],
+    );
+}
+
+#[test]
+fn a_long_text_in_quotes_is_to_be_a_block() {
+    says(
+        format!("#cloud-config\nlocale: \"{}\"\n", "a\n".repeat(90)),
+        expect![[r#"
+        cloud-config
+    "#]],
+    );
+    says(
+        format!("#cloud-config\nlocale: \"{}\"\n", "a\n".repeat(300)),
+        expect![[r#"
+        error: line 103, column 1: it is not YAML: a text in quotes goes on without indentation for too long; use a block of text (|)
     "#]],
     );
 }

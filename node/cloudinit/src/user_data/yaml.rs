@@ -64,7 +64,7 @@ enum Level {
 }
 
 /// How many lines in quotes may stand further left than YAML wants them. Each costs one more reading of the text.
-const DEDENTED: usize = 32;
+const DEDENTED: usize = 100;
 
 /// What such a line is moved to the right by: deeper than any mapping around it. White space at the beginning of a line
 /// in quotes means nothing.
@@ -86,6 +86,11 @@ pub(super) fn outline(text: &str) -> Result<Outline, CheckError> {
                 let push = |(n, l): (usize, &str)| if n + 1 == line { margin.clone() + l } else { l.to_owned() };
                 moved = Cow::Owned(moved.split_inclusive('\n').enumerate().map(push).collect());
                 lines.push(line);
+            }
+            Err(Stop::Dedented { line }) if lines.len() == DEDENTED => {
+                let message =
+                    "a text in quotes goes on without indentation for too long; use a block of text (|)".to_owned();
+                return Err(CheckError::Yaml { line, column: 1, message });
             }
             // All the rest of the text was taken for the quote's: the place to look at is where it first went wrong.
             Err(Stop::Dedented { line } | Stop::Unclosed { line }) => {
