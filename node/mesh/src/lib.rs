@@ -50,8 +50,8 @@ pub trait Mesh: Send + Sync + std::fmt::Debug {
     /// The kernel does not answer, or the interface is gone.
     async fn status(&self) -> Result<Vec<PeerStatus>, MeshError>;
 
-    /// Waits until the interface has stopped working by itself (somebody deleted it, say) and says why. Starting again
-    /// is the remedy.
+    /// Waits until the interface has stopped working by itself (somebody deleted it, say) and says why. Stopping it and
+    /// starting another is the remedy.
     async fn failed(&self) -> MeshError;
 
     /// Stops what runs in this process and returns when it has. The interface stays, so that the routes through it do:

@@ -166,7 +166,9 @@ impl Netlink {
             Step::RemoveRule(rule) => absent_is_fine(self.handle.rule().del(write_rule(rule)).execute().await),
             Step::SetRoute(route) => self.handle.route().add(write_route(route, index)).replace().execute().await,
             Step::RemoveRoute(to) => {
-                let message = in_table(*to).build();
+                // Whatever its scope and type: the kernel's words for "any" are these.
+                let any = in_table(*to).scope(RouteScope::NoWhere).kind(RouteType::Unspec);
+                let message = any.build();
                 absent_is_fine(self.handle.route().del(message).execute().await)
             }
         };

@@ -38,14 +38,42 @@ use udp::Udp;
 
 /// The data plane in this process.
 pub struct UserspaceMesh {
-    plane: Arc<Plane>,
-    port: Mutex<u16>,
-    /// Sockets that the receiving thread shall take over.
-    sockets: watch::Sender<Arc<Udp>>,
-    receiving: tokio::runtime::Handle,
+    /// Gone once it is stopped: port and device must be free by then.
+    running: Mutex<Option<Running>>,
     ended: watch::Receiver<Option<String>>,
     threads: Mutex<Vec<oneshot::Receiver<()>>>,
     stop: CancellationToken,
+}
+
+/// What a mesh is changed by while it runs.
+struct Running {
+    plane: Arc<Plane>,
+    port: u16,
+    /// Sockets that the receiving thread shall take over.
+    sockets: watch::Sender<Arc<Udp>>,
+    receiving: tokio::runtime::Handle,
+}
+
+impl Running {
+    fn apply(&mut self, config: &MeshConfig) -> Result<(), MeshError> {
+        let port = config.listen_port;
+        if port != 0 && port != self.port {
+            let _runtime = self.receiving.enter();
+            let udp = Udp::bind(port).map_err(|source| MeshError::Bind { port, source })?;
+            let udp = Arc::new(udp);
+            self.plane.set_udp(Arc::clone(&udp));
+            self.sockets.send_replace(udp);
+            self.port = port;
+        }
+        let (next, fresh) = self.plane.table().next(config);
+        self.plane.set_table(next);
+        let udp = self.plane.udp();
+        // Called at once, not when the first packet is for them: after a restart they still use keys that are gone.
+        for peer in fresh {
+            outgoing::greet(&peer, &udp);
+        }
+        Ok(())
+    }
 }
 
 impl std::fmt::Debug for UserspaceMesh {
@@ -114,34 +142,27 @@ impl UserspaceMesh {
         if !started {
             return Err(MeshError::Stopped("a thread ended as it began".to_owned()));
         }
-        guard.disarm();
+        let mut running = Running { plane, port, sockets, receiving };
+        running.apply(config)?;
         let mesh = Self {
-            plane,
-            port: Mutex::new(port),
-            sockets,
-            receiving,
+            running: Mutex::new(Some(running)),
             ended,
             threads: Mutex::new(vec![out_done, in_done]),
-            stop,
+            stop: guard.disarm(),
         };
-        mesh.apply_peers(config);
         Ok((mesh, near))
     }
 
-    /// The UDP port that it listens on: what was asked for, or what the kernel chose for 0.
+    /// The UDP port that it listens on: what was asked for, or what the kernel chose for 0. `None` once it is stopped.
     #[must_use]
-    pub fn port(&self) -> u16 {
-        *self.port.lock().unwrap_or_else(PoisonError::into_inner)
+    pub fn port(&self) -> Option<u16> {
+        self.with(|running| running.port).ok()
     }
 
-    fn apply_peers(&self, config: &MeshConfig) {
-        let (next, fresh) = self.plane.table().next(config);
-        self.plane.set_table(next);
-        let udp = self.plane.udp();
-        // Called at once, not when the first packet is for them: after a restart they still use keys that are gone.
-        for peer in fresh {
-            outgoing::greet(&peer, &udp);
-        }
+    fn with<T>(&self, work: impl FnOnce(&mut Running) -> T) -> Result<T, MeshError> {
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let why = || self.ended.borrow().clone().unwrap_or_else(|| "as it was told to".to_owned());
+        running.as_mut().map(work).ok_or_else(|| MeshError::Stopped(why()))
     }
 }
 
@@ -153,26 +174,14 @@ impl Mesh for UserspaceMesh {
 
     async fn apply(&self, config: &MeshConfig) -> Result<(), MeshError> {
         config.check()?;
-        let port = config.listen_port;
-        if port != 0 && port != self.port() {
-            let failed = |source| MeshError::Bind { port, source };
-            let udp = {
-                let _runtime = self.receiving.enter();
-                Arc::new(Udp::bind(port).map_err(failed)?)
-            };
-            self.plane.set_udp(Arc::clone(&udp));
-            self.sockets.send_replace(udp);
-            *self.port.lock().unwrap_or_else(PoisonError::into_inner) = port;
-        }
-        self.apply_peers(config);
-        Ok(())
+        self.with(|running| running.apply(config))?
     }
 
     async fn status(&self) -> Result<Vec<PeerStatus>, MeshError> {
         if let Some(why) = self.ended.borrow().clone() {
             return Err(MeshError::Stopped(why));
         }
-        let table = self.plane.table();
+        let table = self.with(|running| running.plane.table())?;
         Ok(table.peers.iter().map(|peer| peer.status()).collect())
     }
 
@@ -187,6 +196,7 @@ impl Mesh for UserspaceMesh {
 
     async fn stop(&self) {
         self.stop.cancel();
+        self.running.lock().unwrap_or_else(PoisonError::into_inner).take();
         let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
         for thread in threads {
             // Either way it has ended.
