@@ -16,7 +16,7 @@ use waifud_model::{
 };
 use waifud_node::hypervisor::{
     Accel, Cpus, Disk, DiskCache, DomainEvent, DomainSpec, DomainState, Happening, Health, Hypervisor, HypervisorError,
-    Machine, Memory, Nic, OffReason,
+    Machine, Memory, Nic, OffReason, Smbios,
     fake::FakeHypervisor,
     libvirt::{Libvirt, LibvirtConfig},
 };
@@ -52,7 +52,12 @@ fn spec(stage: &dyn Stage, seed: u8, generation: u64) -> DomainSpec {
         arch: Arch::X86_64,
         machine: Machine::Q35,
         agent: true,
-        smbios_serial: "ds=nocloud;s=http://169.254.169.254/".to_owned(),
+        smbios: Smbios {
+            manufacturer: "waifud".to_owned(),
+            product: "waifud VM".to_owned(),
+            serial: "ds=nocloud;s=http://169.254.169.254/".to_owned(),
+        },
+        seed: None,
     }
 }
 

@@ -13,6 +13,7 @@
 //! ```
 
 mod apply;
+mod brief;
 mod digest;
 mod events;
 mod read;
@@ -23,6 +24,7 @@ mod stop;
 mod view;
 
 pub use apply::{Accepted, FEATURE_LEVEL, apply};
+pub use brief::{DocumentBrief, VmBrief};
 pub use digest::{TABLES, Table};
 pub use events::SubjectKey;
 pub use read::ReadError;

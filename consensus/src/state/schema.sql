@@ -110,6 +110,8 @@ CREATE TABLE vms (
     FOREIGN KEY (template, version) REFERENCES template_versions (template, version)
 ) STRICT;
 CREATE INDEX vms_by_node ON vms (node);
+-- All there is to know for routing, without the rows themselves.
+CREATE INDEX vms_by_ip ON vms (ip, node);
 CREATE INDEX vms_by_version ON vms (template, version);
 
 CREATE TABLE join_tokens (

@@ -1,6 +1,7 @@
 //! Reading the state. Every list is ordered, so that all nodes show the same.
 
 use super::{
+    brief::VmBrief,
     digest,
     events::{self, SubjectKey},
     read::ReadError,
@@ -106,6 +107,26 @@ impl<'a> View<'a> {
         let mut vms = self.many(&format!("SELECT {} FROM vms", vm::COLUMNS), [], vm::read)?;
         vms.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         Ok(vms)
+    }
+
+    /// The same, without their guests' documents: what a list shows.
+    pub fn vms_brief(&self) -> Result<Vec<VmBrief>, ReadError> {
+        let mut vms = self.many(&format!("SELECT {} FROM vms", vm::BRIEF_COLUMNS), [], vm::read_brief)?;
+        vms.sort_unstable_by(|a, b| a.vm.name.cmp(&b.vm.name));
+        Ok(vms)
+    }
+
+    /// The names of all VMs, with their owners.
+    pub fn vm_names(&self) -> Result<Vec<(VmName, NodeId)>, ReadError> {
+        self.many("SELECT name, node FROM vms ORDER BY name", [], vm::read_name)
+    }
+
+    /// Whose the guests' addresses are: each with its VM's owner, in the order of the addresses.
+    pub fn addresses(&self) -> Result<Vec<(Ipv4Addr, NodeId)>, ReadError> {
+        self.many("SELECT ip, node FROM vms ORDER BY ip", [], |row| {
+            let mut cells = Cells::of("vms", row);
+            Ok((Ipv4Addr::from_bits(cells.plain()?), cells.id("node", NodeId::new)?))
+        })
     }
 
     /// A node's VMs, those being deleted too, by name.

@@ -34,6 +34,10 @@ fn compare(log: &[Envelope]) -> Result<(Vec<Outcome>, Blake3), TestCaseError> {
         prop_assert_eq!(found, expected, "{:?}", envelope);
         let whole = bench.view().whole().map_err(|e| TestCaseError::fail(e.to_string()))?;
         prop_assert_eq!(&whole, &model.state, "{:?}", envelope);
+        let brief = bench.view().vms_brief().map_err(|e| TestCaseError::fail(e.to_string()))?;
+        let told = |vm: Vm| VmBrief::from(vm);
+        let whole_vms = bench.view().vms().map_err(|e| TestCaseError::fail(e.to_string()))?;
+        prop_assert_eq!(brief, whole_vms.into_iter().map(told).collect::<Vec<_>>(), "{:?}", envelope);
         prop_assert_eq!(invariant::check(&whole), []);
         let overbooked = invariant::overbooked(&whole);
         let blameless = |v: &Violation| matches!(v, Violation::Overbooked { node, .. } if model.shrunk.contains(node));

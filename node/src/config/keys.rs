@@ -91,9 +91,24 @@ fn bridge(values: &[String]) -> Result<String, String> {
 }
 
 /// From the least an IPv4 host must take (RFC 791) to the largest Ethernet frames in use.
-fn mtu(values: &[String]) -> Result<u32, String> {
+fn mtu(values: &[String]) -> Result<u16, String> {
     let mtu = one(values, "a number of bytes")?;
     if (576..=9216).contains(&mtu) { Ok(mtu) } else { Err(format!("{mtu} is outside 576 to 9216")) }
+}
+
+fn port(values: &[String]) -> Result<u16, String> {
+    match one(values, "a port")? {
+        0 => Err("0 is no port that peers could find".to_owned()),
+        port => Ok(port),
+    }
+}
+
+/// Only its beginning is looked at here: it may hold a password, and no message repeats it.
+fn redis(values: &[String]) -> Result<String, String> {
+    let expected = "a URL, redis://HOST or rediss://HOST";
+    let [url] = values else { return Err(format!("expected {expected}")) };
+    let known = ["redis://", "rediss://", "redis+unix://", "unix://"].iter().any(|scheme| url.starts_with(scheme));
+    if known { Ok(url.clone()) } else { Err(format!("expected {expected}")) }
 }
 
 const ADDRESS: &str = "an address with a port, for example 0.0.0.0:7443";
@@ -152,6 +167,27 @@ pub const KEYS: &[Key] = &[
     Key { section: "network", name: "no_masquerade", form: "CIDR,…", list: true,
         help: "networks that guests reach with their own address",
         set: |c, v| many(v, "a network, for example 192.168.0.0/16").map(|x| c.network.no_masquerade = x) },
+    Key { section: "network", name: "dns", form: "ADDR,…", list: true,
+        help: "who resolves names outside of the cluster for guests (default: whoever does for this host)",
+        set: |c, v| many(v, "an IPv4 address").map(|x| c.network.dns = x) },
+    Key { section: "network", name: "names_listen", form: "ADDR:PORT", list: false,
+        help: "where this node answers for the names of VMs, UDP and TCP (default 127.0.0.1:7453)",
+        set: |c, v| one(v, "an address with a port, for example 127.0.0.1:7453").map(|x| c.network.names_listen = x) },
+    Key { section: "network", name: "mesh_port", form: "PORT", list: false,
+        help: "where this node's end of the WireGuard mesh listens, UDP (default 7444)",
+        set: |c, v| port(v).map(|x| c.network.mesh_port = x) },
+    Key { section: "network", name: "tailscale", form: "true|false", list: false,
+        help: "ask tailscaled, where it runs, to advertise this node's subnet (default true)",
+        set: |c, v| one(v, "true or false").map(|x| c.network.tailscale = x) },
+    Key { section: "cache", name: "redis_url", form: "URL", list: false,
+        help: "a Redis that keeps what guests are told, redis:// or rediss:// (default: none)",
+        set: |c, v| redis(v).map(|x| c.cache.redis_url = Some(x)) },
+    Key { section: "cache", name: "redis_ca", form: "FILE", list: false,
+        help: "the CA of the Redis' certificate, PEM (default: whom this host trusts)",
+        set: |c, v| path(v).map(|x| c.cache.redis_ca = Some(x)) },
+    Key { section: "cache", name: "expire", form: "TIME", list: false,
+        help: "how long Redis keeps what nobody writes anew (default 30days)",
+        set: |c, v| duration(v).map(|x| c.cache.expire = x) },
     Key { section: "hypervisor", name: "uri", form: "URI", list: false,
         help: "the libvirt connection (default qemu:///system)",
         set: |c, v| one(v, "a libvirt URI").map(|x| c.hypervisor.uri = x) },

@@ -25,6 +25,7 @@ pub use values::Accel;
 
 use ipnet::Ipv4Net;
 use std::{
+    fmt,
     net::{Ipv4Addr, SocketAddr},
     path::PathBuf,
     time::Duration,
@@ -43,6 +44,8 @@ pub struct Config {
     pub api: ApiConfig,
     /// The guests' network.
     pub network: NetworkConfig,
+    /// A shared cache of what guests are told.
+    pub cache: CacheConfig,
     /// What runs the guests.
     pub hypervisor: HypervisorConfig,
     /// Where images may come from, and how large they may be.
@@ -122,9 +125,17 @@ pub struct NetworkConfig {
     /// The bridge that guests are attached to.
     pub bridge: String,
     /// Largest packet of guests, in bytes: what fits through the mesh between nodes.
-    pub mtu: u32,
+    pub mtu: u16,
     /// Networks that guests reach with their own address: those who are there know the way back.
     pub no_masquerade: Vec<Ipv4Net>,
+    /// Where names outside of the cluster are resolved; where the host resolves them if there are none.
+    pub dns: Vec<Ipv4Addr>,
+    /// Where the names of VMs are answered for the guests' name server on this node.
+    pub names_listen: SocketAddr,
+    /// Where this node's end of the mesh listens (UDP, all addresses).
+    pub mesh_port: u16,
+    /// Whether tailscaled, if it runs here, is asked to advertise this node's subnet.
+    pub tailscale: bool,
 }
 
 impl Default for NetworkConfig {
@@ -135,7 +146,40 @@ impl Default for NetworkConfig {
             // 1500 less WireGuard's 80 bytes over IPv6.
             mtu: 1420,
             no_masquerade: Vec::new(),
+            dns: Vec::new(),
+            names_listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 7453)),
+            mesh_port: 7444,
+            tailscale: true,
         }
+    }
+}
+
+/// `[cache]`: a Redis that keeps the rendered cloud-config for nodes whose replica is behind, and for other tools.
+#[derive(Clone, PartialEq, Eq)]
+pub struct CacheConfig {
+    /// Where it is; without it there is none.
+    pub redis_url: Option<String>,
+    /// Whom its certificate must come from (PEM), if not from whom the host trusts.
+    pub redis_ca: Option<PathBuf>,
+    /// How long an entry is kept that nobody writes anew.
+    pub expire: Duration,
+}
+
+impl fmt::Debug for CacheConfig {
+    /// Without the URL, which may hold a password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CacheConfig")
+            .field("redis_url", &self.redis_url.as_ref().map(|_| "…"))
+            .field("redis_ca", &self.redis_ca)
+            .field("expire", &self.expire)
+            .finish()
+    }
+}
+
+impl Default for CacheConfig {
+    fn default() -> Self {
+        // A month: longer than anybody is on holiday while a node is down.
+        Self { redis_url: None, redis_ca: None, expire: Duration::from_secs(30 * 24 * 60 * 60) }
     }
 }
 

@@ -3,6 +3,7 @@
 //! ```text
 //!   <data>/cluster/identity   key, certificate, CA certificate
 //!   <data>/cluster/raft       log.db, state.db, snapshots
+//!   <data>/cluster/mesh.key   the private key of this node's end of the mesh
 //!   <data>/cluster/peers      who to ask first, until the replicated state says it better
 //!   <data>/cluster.new/       the same while a cluster is made or joined; renamed in one step, so that a machine is
 //!                             either a member or not
@@ -110,6 +111,12 @@ impl ClusterDir {
     #[must_use]
     pub(super) fn identity(&self) -> PathBuf {
         self.root.join("identity")
+    }
+
+    /// The private key of this node's end of the mesh.
+    #[must_use]
+    pub(super) fn mesh_key(&self) -> PathBuf {
+        self.root.join("mesh.key")
     }
 
     /// The replicated state.

@@ -1,6 +1,7 @@
 //! Gives reconcile what it needs of the cluster: what is wanted of this node from the replica, a way for reports into the
 //! log, a way for observations into gossip. Gives the web what reconcile knows.
 
+use super::instance;
 use crate::reconcile::{
     Clock, Fate, Intent, IntentError, Observations, ProposeFailure, Proposer, Reconciler, VmStatus, Wanted,
 };
@@ -12,6 +13,7 @@ use std::{
 };
 use tokio::sync::{OnceCell, watch};
 use waifud_api::{time::Time, vm::LastError};
+use waifud_cloudinit::{Documents, seed};
 use waifud_consensus::{Applied, Handle, LinearizeError, Proposal, ProposeError};
 use waifud_gossip::membership::Gossip;
 use waifud_model::{
@@ -20,6 +22,7 @@ use waifud_model::{
     ids::{NodeId, VmId},
     observed::VmObservation,
     time::Timestamp,
+    vm::Vm,
 };
 use waifud_web::ports::Tasks;
 
@@ -36,18 +39,19 @@ const CATCH_UP_AGAIN: Duration = Duration::from_millis(200);
 #[derive(Debug)]
 pub struct ReplicaIntent {
     me: NodeId,
+    mtu: u16,
     consensus: Handle,
     changed: watch::Receiver<u64>,
     caught_up: OnceCell<()>,
 }
 
 impl ReplicaIntent {
-    /// Of `me`, by its replica. Must be called inside a runtime.
+    /// Of `me`, by its replica; its guests' packets have at most `mtu` bytes. Must be called inside a runtime.
     #[must_use]
-    pub fn new(me: NodeId, consensus: Handle) -> Self {
+    pub fn new(me: NodeId, consensus: Handle, mtu: u16) -> Self {
         let (sender, changed) = watch::channel(0);
         tokio::spawn(pass_on(consensus.applied(), sender));
-        Self { me, consensus, changed, caught_up: OnceCell::new() }
+        Self { me, mtu, consensus, changed, caught_up: OnceCell::new() }
     }
 
     /// Hears what the cluster agreed on while this node was away, for [`CATCH_UP_WITHIN`] at most.
@@ -100,6 +104,16 @@ impl Intent for ReplicaIntent {
             Ok(Some(wanted.collect::<Vec<_>>()))
         });
         read.await.map_err(|error| IntentError::Unreadable(error.to_string()))?.ok_or(IntentError::NotReady)
+    }
+
+    async fn seed(&self, vm: &Vm) -> Result<Option<Vec<u8>>, IntentError> {
+        if vm.spec.cloud_init.network_config.is_none() {
+            return Ok(None);
+        }
+        let (vm, mtu) = (vm.clone(), self.mtu);
+        let read = self.consensus.read(move |view| instance::of(view, &vm, mtu));
+        let instance = read.await.map_err(|error| IntentError::Unreadable(error.to_string()))?;
+        Ok(instance.map(|instance| seed::image(&Documents::render(&instance))))
     }
 
     async fn fate(&self, vm: VmId) -> Result<Fate, IntentError> {

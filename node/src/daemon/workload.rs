@@ -38,10 +38,6 @@ use waifud_consensus::Handle;
 use waifud_gossip::membership::Gossip;
 use waifud_model::{node::Node, state::ClusterInfo};
 
-/// Where guests find their cloud-init datasource (cloud-init 22.4: NoCloud by SMBIOS serial; newer versions know this
-/// spelling too).
-const DATASOURCE: &str = "ds=nocloud-net;s=http://169.254.169.254/";
-
 /// Before the guests' network is set up again after it could not be.
 const NETWORK_AGAIN: Duration = Duration::from_secs(5);
 
@@ -108,7 +104,6 @@ impl Workload {
             threads: facts.capacity.threads,
             cache: cache_for(&layout.volumes()),
             console_dir: consoles,
-            smbios_serial: DATASOURCE.to_owned(),
         };
         let mut settings = Settings::new(u64::from_be_bytes(random::bytes()));
         settings.patience.grace = config.hypervisor.shutdown_grace;
@@ -117,7 +112,7 @@ impl Workload {
             volumes: Arc::new(volumes),
             images: Arc::new(AnnouncedStore::new(store.clone(), gossip.clone()).await?),
             network,
-            intent: Arc::new(ReplicaIntent::new(record.id, consensus.clone())),
+            intent: Arc::new(ReplicaIntent::new(record.id, consensus.clone(), config.network.mtu)),
             proposer: Arc::new(NodeProposer::new(record.id, consensus.clone())),
             observations: Arc::new(GossipObservations(gossip.clone())),
             clock: Arc::new(WallClock),
@@ -147,12 +142,12 @@ impl Workload {
 fn network_layout(config: &Config, cluster: &ClusterInfo, record: &Node) -> NetworkLayout {
     NetworkLayout {
         bridge: config.network.bridge.clone(),
-        mtu: config.network.mtu,
+        mtu: config.network.mtu.into(),
         subnet: record.subnet,
         cluster: cluster.cidr,
         no_masquerade: config.network.no_masquerade.clone(),
-        dns: Vec::new(),
-        names: crate::names::DEFAULT_LISTEN,
+        dns: config.network.dns.clone(),
+        names: config.network.names_listen,
     }
 }
 

@@ -39,8 +39,22 @@ pub struct DomainSpec {
     pub machine: Machine,
     /// A channel for the QEMU guest agent.
     pub agent: bool,
-    /// The SMBIOS system serial: where cloud-init finds its datasource (`ds=nocloud;s=…`).
-    pub smbios_serial: String,
+    /// What the firmware says of the machine.
+    pub smbios: Smbios,
+    /// A small read-only disk with what cloud-init has to know before it has a network; absolute.
+    pub seed: Option<PathBuf>,
+}
+
+/// What the firmware says of the machine (SMBIOS type 1): by this cloud-init in a stock image knows whom to ask. The UUID is
+/// always the VM's id.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Smbios {
+    /// Who made it.
+    pub manufacturer: String,
+    /// What it is.
+    pub product: String,
+    /// Its serial number; none if empty.
+    pub serial: String,
 }
 
 /// Virtual CPUs, now and at most.

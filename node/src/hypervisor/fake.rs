@@ -34,6 +34,8 @@ pub enum HypervisorOp {
     List,
     /// [`Hypervisor::find`].
     Find,
+    /// [`Hypervisor::agent_addresses`].
+    Agent,
     /// [`Hypervisor::usage`].
     Usage,
     /// [`Hypervisor::define`].
@@ -293,6 +295,12 @@ impl Hypervisor for FakeHypervisor {
     async fn find(&self, vm: VmId) -> Result<Option<Domain>, HypervisorError> {
         self.meet(HypervisorOp::Find, "look at", Some(vm)).await?;
         Ok(lock(&self.world).guests.get(&vm).filter(|g| g.ours).map(|g| g.domain(vm)))
+    }
+
+    async fn agent_addresses(&self, vm: VmId) -> Result<Vec<Ipv4Addr>, HypervisorError> {
+        self.meet(HypervisorOp::Agent, "ask the agent of", Some(vm)).await?;
+        // Its guests have no agent.
+        Ok(Vec::new())
     }
 
     async fn usage(&self) -> Result<Vec<Usage>, HypervisorError> {

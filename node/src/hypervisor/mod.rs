@@ -20,7 +20,7 @@ mod xml;
 
 pub use domain::{
     Accel, Cpus, Disk, DiskCache, Domain, DomainEvent, DomainSpec, DomainState, Happening, Health, Machine, Memory,
-    Nic, OffReason, PauseReason, Usage,
+    Nic, OffReason, PauseReason, Smbios, Usage,
 };
 pub use error::{Cause, HypervisorError};
 pub use libvirt::{Libvirt, LibvirtConfig};
@@ -28,7 +28,7 @@ pub use mark::Mark;
 pub use xml::{DomainType, domain_xml};
 
 use async_trait::async_trait;
-use std::fmt::Debug;
+use std::{fmt::Debug, net::Ipv4Addr};
 use tokio::sync::{broadcast, watch};
 use waifud_model::ids::{Generation, VmId};
 
@@ -56,6 +56,12 @@ pub trait Hypervisor: Send + Sync + Debug {
     /// # Errors
     /// If it cannot be told.
     async fn usage(&self) -> Result<Vec<Usage>, HypervisorError>;
+
+    /// The IPv4 addresses that the agent in a guest tells; none if no agent answers there.
+    ///
+    /// # Errors
+    /// If the hypervisor does not answer.
+    async fn agent_addresses(&self, vm: VmId) -> Result<Vec<Ipv4Addr>, HypervisorError>;
 
     /// Makes the domain, or brings its definition to `spec`. A running guest goes on as it was made; it takes up the new
     /// definition when it is started the next time.

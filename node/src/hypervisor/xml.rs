@@ -54,6 +54,7 @@ struct DomainXml<'a> {
     disk_path: &'a str,
     disk_format: &'static str,
     disk_cache: &'static str,
+    seed: Option<&'a str>,
     serial_log: &'a str,
 }
 
@@ -70,12 +71,17 @@ pub fn domain_xml(
     let bad = |field, why| HypervisorError::BadSpec { vm: spec.vm, field, why };
     let disk_path = absolute(&spec.disk.path).ok_or_else(|| bad("the disk", NOT_ABSOLUTE))?;
     let serial_log = absolute(&spec.serial_log).ok_or_else(|| bad("the console log", NOT_ABSOLUTE))?;
+    let seed =
+        spec.seed.as_deref().map(|path| absolute(path).ok_or_else(|| bad("the seed", NOT_ABSOLUTE))).transpose()?;
     for (field, text) in [
         ("the disk", disk_path),
         ("the console log", serial_log),
         ("the network", &spec.nic.network),
         ("the network filter", &spec.nic.filter),
-        ("the SMBIOS serial", &spec.smbios_serial),
+        ("the seed", seed.unwrap_or_default()),
+        ("the SMBIOS manufacturer", &spec.smbios.manufacturer),
+        ("the SMBIOS product", &spec.smbios.product),
+        ("the SMBIOS serial", &spec.smbios.serial),
     ] {
         if text.chars().any(|c| c.is_control() || matches!(c, '\u{fffe}' | '\u{ffff}')) {
             return Err(bad(field, "has a character that XML cannot hold"));
@@ -113,6 +119,7 @@ pub fn domain_xml(
             DiskCache::None => "none",
             DiskCache::Writeback => "writeback",
         },
+        seed,
         serial_log,
     };
     template.render().map_err(|e| HypervisorError::Refused {

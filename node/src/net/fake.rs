@@ -1,6 +1,6 @@
 //! A guests' network that exists only in memory, for simulations and the tests of whoever uses [`GuestNetwork`].
 
-use super::{Attachment, GuestNetwork, NetworkError, Reservation};
+use super::{Attachment, GuestNetwork, Met, NetworkError, Reservation};
 use crate::faults::{Faults, lock};
 use async_trait::async_trait;
 use std::{collections::BTreeSet, net::Ipv4Addr, sync::Mutex};
@@ -15,12 +15,16 @@ pub enum NetworkOp {
     Release,
     /// [`GuestNetwork::reserved`].
     Reserved,
+    /// [`GuestNetwork::met`].
+    Met,
 }
 
 /// Reservations in memory.
 #[derive(Debug, Default)]
 pub struct FakeNetwork {
     reservations: Mutex<BTreeSet<Reservation>>,
+    /// Who was met.
+    pub met: Mutex<Vec<Met>>,
     /// What goes wrong.
     pub faults: Faults<NetworkOp>,
 }
@@ -52,6 +56,11 @@ impl GuestNetwork for FakeNetwork {
     async fn reserved(&self) -> Result<Vec<Reservation>, NetworkError> {
         self.meet(NetworkOp::Reserved).await?;
         Ok(lock(&self.reservations).iter().cloned().collect())
+    }
+
+    async fn met(&self) -> Result<Vec<Met>, NetworkError> {
+        self.meet(NetworkOp::Met).await?;
+        Ok(lock(&self.met).clone())
     }
 
     fn attachment(&self) -> Attachment {

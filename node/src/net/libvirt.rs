@@ -3,13 +3,15 @@
 //! when it is not; a network that guests are plugged into is never taken down.
 
 use super::{
-    Attachment, GuestNetwork, NetworkError, Reservation,
+    Attachment, GuestNetwork, Met, NetworkError, Reservation,
     calls::{CallError, Calls},
     filter, firewall,
     layout::{FILTER, MESH, NETWORK, NetworkLayout},
+    leases, neighbours,
     routes::refuse_overlap,
     xml::{self, Seen},
 };
+use crate::reconcile::{Clock as _, SystemClock};
 use async_trait::async_trait;
 use std::{
     fs, io,
@@ -26,10 +28,12 @@ use virt::{
         virNetworkUpdateCommand,
     },
 };
-use waifud_model::{ids::VmId, vm::Mac};
+use waifud_model::{ids::VmId, observed::Sighting, time::Timestamp, vm::Mac};
 
 /// The kernel's switch for routing between interfaces.
 const IP_FORWARD: &str = "/proc/sys/net/ipv4/ip_forward";
+/// How long a lease is good for where the network does not say: dnsmasq's own hour.
+const LEASE_S: u64 = 60 * 60;
 /// Any of several `ip` elements: there is one, and libvirt finds it.
 const ANY_PARENT: i32 = -1;
 
@@ -211,6 +215,20 @@ impl GuestNetwork for LibvirtNetwork {
                 None => Ok(Vec::new()),
             })
             .await
+    }
+
+    async fn met(&self) -> Result<Vec<Met>, NetworkError> {
+        let leases = self.calls.call("list the leases", |libvirt| match find(libvirt)? {
+            Some(network) if network.is_active()? => Ok(leases::leases(&network)?),
+            _ => Ok(Vec::new()),
+        });
+        let leased = leases.await?.into_iter().filter_map(|lease| {
+            let taken = u64::try_from(lease.ends).ok()?.saturating_sub(LEASE_S).saturating_mul(1000);
+            Some(Met { ip: lease.ip?, by: Sighting::Lease, at: Timestamp(taken) })
+        });
+        let mut met: Vec<Met> = leased.collect();
+        met.extend(neighbours::met(&self.layout.bridge, SystemClock.now()).await?);
+        Ok(met)
     }
 
     fn attachment(&self) -> Attachment {

@@ -10,18 +10,22 @@ pub mod fake;
 mod filter;
 mod firewall;
 mod layout;
+mod leases;
 mod libvirt;
+mod mesh;
+mod neighbours;
 mod routes;
 mod xml;
 
 pub use layout::{DOMAIN, FILTER, MESH, METADATA, NETWORK, NetworkLayout};
 pub use libvirt::{LibvirtNetwork, Setup};
+pub use mesh::{Members, Own};
 pub use routes::{UsedNetwork, refuse_overlap};
 
 use async_trait::async_trait;
 use ipnet::Ipv4Net;
 use std::{fmt::Debug, io, net::Ipv4Addr, path::PathBuf, time::Duration};
-use waifud_model::{ids::VmId, vm::Mac};
+use waifud_model::{ids::VmId, observed::Sighting, time::Timestamp, vm::Mac};
 
 /// An address that is kept for a VM.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -38,6 +42,17 @@ impl Reservation {
     pub fn collides(&self, other: &Self) -> bool {
         self.ip == other.ip || self.mac == other.mac
     }
+}
+
+/// A guest was met.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Met {
+    /// Its address.
+    pub ip: Ipv4Addr,
+    /// By what.
+    pub by: Sighting,
+    /// When last, by this host's clock.
+    pub at: Timestamp,
 }
 
 /// What a domain has to be told of the network.
@@ -73,6 +88,12 @@ pub trait GuestNetwork: Send + Sync + Debug {
     /// # Errors
     /// If it cannot be told.
     async fn reserved(&self) -> Result<Vec<Reservation>, NetworkError>;
+
+    /// How guests were met on this network, for as long as it is remembered: leases they took, and addresses they answered for.
+    ///
+    /// # Errors
+    /// If it cannot be told.
+    async fn met(&self) -> Result<Vec<Met>, NetworkError>;
 
     /// What domains are attached to.
     fn attachment(&self) -> Attachment;
@@ -111,6 +132,12 @@ pub enum NetworkError {
     /// The kernel does not tell its routes.
     #[error("the kernel's routes cannot be read")]
     Routes {
+        /// Why not.
+        source: rtnetlink::Error,
+    },
+    /// The kernel does not tell its neighbours.
+    #[error("the kernel's neighbours cannot be read")]
+    Neighbours {
         /// Why not.
         source: rtnetlink::Error,
     },

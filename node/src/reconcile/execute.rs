@@ -2,7 +2,7 @@
 
 use super::{
     plan::{Observed, Step},
-    ports::Wanted,
+    ports::{Intent, Wanted},
     shape::Shape,
 };
 use crate::{
@@ -13,7 +13,7 @@ use crate::{
     volumes::{VolumeError, Volumes},
 };
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     net::Ipv4Addr,
     sync::{Arc, Mutex},
     time::Duration,
@@ -100,6 +100,7 @@ impl Hands {
         id: VmId,
         wanted: Option<&Wanted>,
         seen: &Observed,
+        intent: &dyn Intent,
     ) -> Result<(), StepError> {
         match (step, wanted) {
             (Step::Shutdown, _) => self.hypervisor.shutdown(id).await?,
@@ -126,7 +127,11 @@ impl Hands {
             }
             (Step::DefineDomain, Some(Wanted { vm, .. })) => {
                 let volume = self.volumes.find(id).await?.ok_or(StepError::NoVolume)?;
-                self.hypervisor.define(&self.shape.domain(vm, volume, self.network.attachment())).await?;
+                let seed = match intent.seed(vm).await? {
+                    Some(contents) => Some(self.volumes.write_seed(id, contents).await?),
+                    None => None,
+                };
+                self.hypervisor.define(&self.shape.domain(vm, volume, seed, self.network.attachment())).await?;
             }
             (Step::Start, Some(Wanted { vm, .. })) => self.hypervisor.start(id, vm.generation).await?,
             // A plan without a record has none of the steps that need one, and reports are sent by the task.
@@ -147,13 +152,23 @@ pub(super) struct Reserved {
     /// One listing at a time; the others wait for it and use it.
     listing: tokio::sync::Mutex<()>,
     /// The addresses of this node's VMs.
-    wanted: Mutex<BTreeSet<Ipv4Addr>>,
+    wanted: Mutex<BTreeMap<Ipv4Addr, VmId>>,
 }
 
 impl Reserved {
     /// These addresses belong to VMs of this node.
-    pub(super) fn set_wanted(&self, addresses: BTreeSet<Ipv4Addr>) {
+    pub(super) fn set_wanted(&self, addresses: BTreeMap<Ipv4Addr, VmId>) {
         *lock(&self.wanted) = addresses;
+    }
+
+    /// Which VM of this node has the address.
+    pub(super) fn whose(&self, ip: Ipv4Addr) -> Option<VmId> {
+        lock(&self.wanted).get(&ip).copied()
+    }
+
+    /// The address of a VM of this node.
+    pub(super) fn address(&self, vm: VmId) -> Option<Ipv4Addr> {
+        lock(&self.wanted).iter().find(|(_, whose)| **whose == vm).map(|(ip, _)| *ip)
     }
 
     async fn has(&self, network: &dyn GuestNetwork, vm: &Vm) -> Result<bool, NetworkError> {
@@ -163,7 +178,7 @@ impl Reserved {
 
     /// Is the address reserved, and not for any VM of this node?
     async fn has_only(&self, network: &dyn GuestNetwork, ip: Ipv4Addr) -> Result<bool, NetworkError> {
-        let taken = lock(&self.wanted).contains(&ip);
+        let taken = lock(&self.wanted).contains_key(&ip);
         Ok(!taken && self.any(network, |listed| listed.ip == ip).await?)
     }
 

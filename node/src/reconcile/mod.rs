@@ -23,6 +23,7 @@ mod ports;
 mod reports;
 #[cfg(test)]
 mod samples;
+mod scout;
 mod settings;
 mod shape;
 mod status;
@@ -42,7 +43,7 @@ use crate::{hypervisor::Hypervisor, images::ImageStore, net::GuestNetwork, volum
 use execute::{Hands, Reserved};
 use reports::Reports;
 use status::Board;
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc};
 use supervisor::Supervisor;
 use task::Shared;
 use tokio::{
@@ -50,7 +51,7 @@ use tokio::{
     task::JoinHandle,
 };
 use tokio_util::sync::CancellationToken;
-use waifud_model::ids::VmId;
+use waifud_model::{ids::VmId, observed::Sighting};
 
 /// Everything reconcile works with.
 #[derive(Debug, Clone)]
@@ -100,6 +101,13 @@ impl Reconciler {
         let supervisor = Supervisor::new(Arc::clone(&shared));
         let main = tokio::spawn(supervisor.run(proposer, retry.subscribe(), stop.clone()));
         Self { shared, retry, stop, main: Mutex::new(Some(main)) }
+    }
+
+    /// The guest at this address asked for its metadata.
+    pub fn asked(&self, ip: Ipv4Addr) {
+        if let Some(vm) = self.shared.hands.reserved.whose(ip) {
+            self.shared.board.meet(vm, Sighting::Metadata, None);
+        }
     }
 
     /// What is known of a VM of this node.

@@ -33,6 +33,13 @@ pub trait Intent: Send + Sync + Debug {
     /// If the replica cannot be read, or holds no cluster yet. That never means that nothing is wanted.
     async fn wanted(&self) -> Result<Vec<Arc<Wanted>>, IntentError>;
 
+    /// The contents of the small disk that tells `vm`'s cloud-init what it has to know before it has a network; none for a VM
+    /// that needs no such disk.
+    ///
+    /// # Errors
+    /// If the replica cannot be read.
+    async fn seed(&self, vm: &Vm) -> Result<Option<Vec<u8>>, IntentError>;
+
     /// What became of a VM that this node has but the replica does not give to it. Asked before anything of it is removed:
     /// the answer has to be *linearizable*, a stale replica may not have heard of a VM that was just created.
     ///

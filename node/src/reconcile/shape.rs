@@ -1,12 +1,12 @@
 //! The domain that a VM's record makes on this node. Pure.
 
 use crate::{
-    hypervisor::{Accel, Cpus, Disk, DiskCache, DomainSpec, Machine, Memory, Nic},
+    hypervisor::{Accel, Cpus, Disk, DiskCache, DomainSpec, Machine, Memory, Nic, Smbios},
     net::Attachment,
     volumes::Volume,
 };
 use std::path::PathBuf;
-use waifud_model::{node::Arch, vm::Vm};
+use waifud_model::{cloud_init::Datasource, node::Arch, vm::Vm};
 
 /// What all domains of a node have in common.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,14 +21,29 @@ pub struct Shape {
     pub cache: DiskCache,
     /// Where the consoles' logs go, a file a VM. Must exist.
     pub console_dir: PathBuf,
-    /// Where guests find their cloud-init datasource.
-    pub smbios_serial: String,
+}
+
+/// NoCloud by the serial number. cloud-init 22.4 knows this spelling, and so do newer versions.
+const NO_CLOUD: &str = "ds=nocloud-net;s=http://169.254.169.254/";
+
+/// What tells cloud-init in a stock image whom to ask (`tools/ds-identify` of cloud-init 22.4: `dscheck_NoCloud`,
+/// `ec2_identify_platform`, `dscheck_OpenStack`).
+fn smbios(vm: &Vm) -> Smbios {
+    let (manufacturer, product, serial) = match vm.spec.cloud_init.datasource {
+        // With a serial number that names a seed, cloud-init goes past the disk when it sets up the network.
+        Datasource::NoCloud if vm.spec.cloud_init.network_config.is_some() => ("waifud", "waifud VM", String::new()),
+        Datasource::NoCloud => ("waifud", "waifud VM", NO_CLOUD.to_owned()),
+        // Serial number and UUID the same, and both begin with "ec2": every VM's id does.
+        Datasource::Ec2 => ("waifud", "waifud VM", vm.id.to_string()),
+        Datasource::OpenStack => ("OpenStack Foundation", "OpenStack Nova", String::new()),
+    };
+    Smbios { manufacturer: manufacturer.to_owned(), product: product.to_owned(), serial }
 }
 
 impl Shape {
-    /// The domain of `vm`.
+    /// The domain of `vm`, with its seed, if it has one.
     #[must_use]
-    pub fn domain(&self, vm: &Vm, volume: Volume, attachment: Attachment) -> DomainSpec {
+    pub fn domain(&self, vm: &Vm, volume: Volume, seed: Option<PathBuf>, attachment: Attachment) -> DomainSpec {
         let current = vm.spec.cpus;
         DomainSpec {
             vm: vm.id,
@@ -51,7 +66,8 @@ impl Shape {
             arch: self.arch,
             machine: Machine::usual(self.arch),
             agent: true,
-            smbios_serial: self.smbios_serial.clone(),
+            smbios: smbios(vm),
+            seed,
         }
     }
 
@@ -59,5 +75,28 @@ impl Shape {
     #[must_use]
     pub fn console_log(&self, vm: &Vm) -> PathBuf {
         self.console_dir.join(format!("{}.log", vm.id))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reconcile::samples;
+    use waifud_model::cloud_init::UserData;
+
+    #[test]
+    fn the_firmware_tells_whom_to_ask() {
+        let mut vm = samples::vm(2);
+        let told = |vm: &Vm| {
+            let Smbios { product, serial, .. } = smbios(vm);
+            format!("{product}: {serial}")
+        };
+        assert_eq!(told(&vm), "waifud VM: ds=nocloud-net;s=http://169.254.169.254/");
+        vm.spec.cloud_init.network_config = UserData::new(b"version: 2".to_vec()).ok();
+        assert_eq!(told(&vm), "waifud VM: ");
+        vm.spec.cloud_init.datasource = Datasource::Ec2;
+        assert_eq!(told(&vm), format!("waifud VM: {}", vm.id));
+        vm.spec.cloud_init.datasource = Datasource::OpenStack;
+        assert_eq!(told(&vm), "OpenStack Nova: ");
     }
 }

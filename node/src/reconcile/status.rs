@@ -13,9 +13,12 @@ use std::{
 };
 use waifud_model::{
     ids::{Generation, VmId},
-    observed::{Sighting, VmObservation, VmState},
+    observed::{Sighting, Sightings, VmObservation, VmState},
     time::Timestamp,
 };
+
+/// Leases are dated in whole seconds.
+const CLOCK_GRAIN: Duration = Duration::from_secs(1);
 
 /// What this node knows of a VM.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -98,15 +101,25 @@ impl Board {
         }
     }
 
-    /// The guest was met by this, if it runs.
-    pub(super) fn meet(&self, vm: VmId, by: Sighting) {
+    /// The guest was met by this, if it runs, and if that was in this run of it; `at` is none for what was met just now.
+    pub(super) fn meet(&self, vm: VmId, by: Sighting, at: Option<Timestamp>) {
         let mut vms = lock(&self.vms);
         let Some(status) = vms.get_mut(&vm) else { return };
         let seen = &mut status.observation;
-        if seen.state == VmState::Running && !seen.met.has(by) {
+        let in_this_run = at.is_none_or(|at| at.plus(CLOCK_GRAIN) >= seen.since);
+        if seen.state == VmState::Running && in_this_run && !seen.met.has(by) {
             seen.met = seen.met.and(by);
             self.observations.publish(vm, *seen);
         }
+    }
+
+    /// The guests that run and were not yet met in every way.
+    pub(super) fn strangers(&self) -> BTreeMap<VmId, Sightings> {
+        let all: Sightings = [Sighting::Lease, Sighting::Arp, Sighting::Agent].into_iter().collect();
+        let stranger = |seen: &VmObservation| seen.state == VmState::Running && all.iter().any(|by| !seen.met.has(by));
+        let vms = lock(&self.vms);
+        let seen = vms.iter().map(|(vm, status)| (*vm, status.observation));
+        seen.filter(|(_, seen)| stranger(seen)).map(|(vm, seen)| (vm, seen.met)).collect()
     }
 
     /// If the image was what was waited for, it is here.
@@ -171,7 +184,55 @@ fn runs_since(started: Timestamp, state: VmState, before: Option<VmObservation>)
 #[cfg(test)]
 mod tests {
     use super::*;
-    use waifud_model::observed::Sightings;
+
+    #[derive(Debug, Default)]
+    struct Told(Mutex<Vec<String>>);
+
+    impl Observations for Told {
+        fn publish(&self, _: VmId, seen: VmObservation) {
+            lock(&self.0).push(seen.to_string());
+        }
+
+        fn withdraw(&self, _: VmId) {}
+    }
+
+    #[derive(Debug)]
+    struct At(u64);
+
+    impl Clock for At {
+        fn now(&self) -> Timestamp {
+            Timestamp(self.0)
+        }
+    }
+
+    #[test]
+    fn who_is_met_was_met_in_this_run() {
+        let told = Arc::new(Told::default());
+        let board = Board::new(Arc::clone(&told) as Arc<dyn Observations>, Arc::new(At(50_000)));
+        let vm = VmId::from_random([1; 16]);
+        board.see(vm, VmState::Preparing, Some(Generation(1)));
+        board.meet(vm, Sighting::Metadata, None);
+        board.see(vm, VmState::Running, Some(Generation(1)));
+        assert_eq!(board.strangers().len(), 1);
+        board.meet(vm, Sighting::Lease, Some(Timestamp(40_000)));
+        board.meet(vm, Sighting::Lease, Some(Timestamp(49_500)));
+        board.meet(vm, Sighting::Metadata, None);
+        board.meet(vm, Sighting::Metadata, None);
+        board.see(vm, VmState::Running, Some(Generation(2)));
+        board.see(vm, VmState::Stopped, Some(Generation(2)));
+        assert!(board.strangers().is_empty());
+        assert_eq!(
+            *lock(&told.0),
+            [
+                "preparing 1 50000 -",
+                "running 1 50000 -",
+                "running 1 50000 l",
+                "running 1 50000 lm",
+                "running 2 50000 lm",
+                "stopped 2 50000 -"
+            ]
+        );
+    }
 
     #[test]
     fn a_guest_runs_since_its_start_unless_it_was_seen_to_rest_after_it() {

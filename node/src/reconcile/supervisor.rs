@@ -4,6 +4,7 @@
 use super::{
     execute::Hands,
     ports::Proposer,
+    scout,
     task::{Bell, Shared, Task, Wish, is_news},
 };
 use crate::hypervisor::{DomainEvent, DomainState};
@@ -70,11 +71,13 @@ impl Supervisor {
     ) {
         let reports = Arc::clone(&self.shared.reports);
         let carrier = tokio::spawn(async move { reports.carry(&*proposer).await });
+        let scout = tokio::spawn(scout::run(Arc::clone(&self.shared)));
         stop.run_until_cancelled_owned(self.watch(retry)).await;
         carrier.abort();
+        scout.abort();
         self.running.shutdown().await;
-        // It was aborted, or it panicked; there is nothing to be done about either.
-        let _ = carrier.await;
+        // They were aborted, or they panicked; there is nothing to be done about either.
+        let _ = tokio::join!(carrier, scout);
     }
 
     async fn watch(&mut self, mut retry: watch::Receiver<u64>) {
@@ -139,7 +142,7 @@ impl Supervisor {
         };
         self.read_at = None;
         self.informed = true;
-        self.shared.hands.reserved.set_wanted(wanted.iter().map(|wanted| wanted.vm.ip).collect());
+        self.shared.hands.reserved.set_wanted(wanted.iter().map(|wanted| (wanted.vm.ip, wanted.vm.id)).collect());
         let mut unwanted: BTreeSet<_> = self.tasks.keys().copied().collect();
         for wanted in &wanted {
             unwanted.remove(&wanted.vm.id);

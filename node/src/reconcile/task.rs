@@ -192,12 +192,12 @@ impl Task {
                     self.wish.mark_changed();
                     return Ok(false);
                 }
-                taken = shared.hands.take(step, self.id, wanted, seen) => taken?,
+                taken = shared.hands.take(step, self.id, wanted, seen, &*shared.intent) => taken?,
             },
             _ => {
                 // The semaphore is never closed.
                 let _turn = shared.turns.acquire().await.ok();
-                shared.hands.take(step, self.id, wanted, seen).await?;
+                shared.hands.take(step, self.id, wanted, seen, &*shared.intent).await?;
             }
         }
         self.past.did(step, wanted.map(|wanted| &wanted.vm), Instant::now());

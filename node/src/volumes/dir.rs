@@ -13,7 +13,7 @@ use crate::images::{
 use async_trait::async_trait;
 use std::{
     fs::{self, File},
-    io,
+    io::{self, Write as _},
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
 };
@@ -24,6 +24,8 @@ use waifud_model::{ids::VmId, size::ByteSize, template::ImageFormat};
 const UNFINISHED: &str = ".new-";
 /// How names of disks end.
 const SUFFIX: &str = ".qcow2";
+/// How names of seeds end.
+const SEED: &str = ".seed";
 /// Disks are whole sectors.
 const SECTOR: u64 = 512;
 
@@ -131,6 +133,24 @@ impl Dir {
             Err(e) if e.error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
             Err(e) => Err(self.write_error(vm, "rename", &path, e.error)),
         }
+    }
+
+    fn seed(&self, vm: VmId) -> PathBuf {
+        self.0.join(format!("{vm}{SEED}"))
+    }
+
+    /// Complete or not at all, and another file than the one a guest may have open.
+    fn write_seed(&self, vm: VmId, contents: &[u8]) -> Result<PathBuf, VolumeError> {
+        let path = self.seed(vm);
+        if fs::read(&path).is_ok_and(|there| there == contents) {
+            return Ok(path);
+        }
+        let mut unfinished = self.unfinished(vm)?;
+        let written = unfinished.write_all(contents).and_then(|()| unfinished.as_file().sync_all());
+        written.map_err(|e| self.write_error(vm, "write", unfinished.path(), e))?;
+        unfinished.persist(&path).map_err(|e| self.write_error(vm, "rename", &path, e.error))?;
+        self.sync()?;
+        Ok(path)
     }
 
     fn find(&self, vm: VmId) -> Result<Option<Volume>, VolumeError> {
@@ -242,9 +262,15 @@ impl Volumes for DirVolumes {
         on_thread(move || dir.find(vm)).await
     }
 
+    async fn write_seed(&self, vm: VmId, contents: Vec<u8>) -> Result<PathBuf, VolumeError> {
+        let dir = self.dir.clone();
+        on_thread(move || dir.write_seed(vm, &contents)).await
+    }
+
     async fn remove(&self, vm: VmId) -> Result<(), VolumeError> {
         let dir = self.dir.clone();
-        on_thread(move || dir.unlink(&dir.disk(vm))).await
+        // The disk last: while it is there, the VM is known to have left something here.
+        on_thread(move || dir.unlink(&dir.seed(vm)).and_then(|()| dir.unlink(&dir.disk(vm)))).await
     }
 
     async fn list(&self) -> Result<Vec<VmId>, VolumeError> {

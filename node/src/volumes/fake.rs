@@ -18,6 +18,8 @@ pub enum VolumeOp {
     Ensure,
     /// [`Volumes::find`].
     Find,
+    /// [`Volumes::write_seed`].
+    WriteSeed,
     /// [`Volumes::remove`].
     Remove,
     /// [`Volumes::list`].
@@ -69,6 +71,11 @@ impl Volumes for FakeVolumes {
         self.meet(VolumeOp::Find).await?;
         let there = lock(&self.disks).contains_key(&vm);
         Ok(there.then(|| Volume { path: path(vm), format: ImageFormat::Qcow2 }))
+    }
+
+    async fn write_seed(&self, vm: VmId, _: Vec<u8>) -> Result<PathBuf, VolumeError> {
+        self.meet(VolumeOp::WriteSeed).await?;
+        Ok(PathBuf::from(format!("/fake/volumes/{vm}.seed")))
     }
 
     async fn remove(&self, vm: VmId) -> Result<(), VolumeError> {

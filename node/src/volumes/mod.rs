@@ -53,7 +53,14 @@ pub trait Volumes: Send + Sync + Debug {
     /// If it cannot be told.
     async fn find(&self, vm: VmId) -> Result<Option<Volume>, VolumeError>;
 
-    /// Away with the disk of `vm`; nothing happens if there is none.
+    /// Writes the small disk with what `vm`'s cloud-init has to know before it has a network, in the place of the last one. A
+    /// guest that has that one open goes on reading it.
+    ///
+    /// # Errors
+    /// If it cannot be written; the last one is then still there.
+    async fn write_seed(&self, vm: VmId, contents: Vec<u8>) -> Result<PathBuf, VolumeError>;
+
+    /// Away with the disk of `vm` and its seed; nothing happens if there is none.
     ///
     /// # Errors
     /// If it may still be there.

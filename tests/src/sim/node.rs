@@ -41,7 +41,7 @@ impl Node {
             .await
             .with_context(|| format!("node {} does not start on its files", host.name))?;
         fabric.attach(host.id, handle.clone());
-        let intent = Arc::new(ReplicaIntent::new(host.id, handle.clone()));
+        let intent = Arc::new(ReplicaIntent::new(host.id, handle.clone(), 1420));
         let edges = Edges {
             hypervisor: ports::hypervisor(Arc::new(host.hypervisor.clone()), planted),
             volumes: ports::volumes(host.volumes.clone(), planted),
@@ -58,7 +58,6 @@ impl Node {
             threads: 4,
             cache: DiskCache::None,
             console_dir: PathBuf::from("/sim/consoles"),
-            smbios_serial: "ds=nocloud-net;s=http://169.254.169.254/".to_owned(),
         };
         let reconciler = Reconciler::start(edges, shape, Settings::new(boot));
         Ok(Self { handle, reconciler })

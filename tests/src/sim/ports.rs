@@ -68,6 +68,10 @@ impl Intent for Greedy {
         Ok(all.await.unwrap_or(own))
     }
 
+    async fn seed(&self, vm: &Vm) -> Result<Option<Vec<u8>>, IntentError> {
+        self.real.seed(vm).await
+    }
+
     async fn fate(&self, vm: VmId) -> Result<Fate, IntentError> {
         self.real.fate(vm).await
     }
@@ -87,6 +91,10 @@ impl Hypervisor for Confused {
 
     async fn find(&self, vm: VmId) -> Result<Option<Domain>, HypervisorError> {
         self.real.find(vm).await
+    }
+
+    async fn agent_addresses(&self, vm: VmId) -> Result<Vec<Ipv4Addr>, HypervisorError> {
+        self.real.agent_addresses(vm).await
     }
 
     async fn usage(&self) -> Result<Vec<Usage>, HypervisorError> {

@@ -1,8 +1,8 @@
 //! Records as rows: how each record of the model is spread over its table's columns, and put together again.
 //!
 //! What is unique, counted, ordered or joined has a column; the rest is one MessagePack map in `more`, so that a field
-//! can be added without touching the table. Nothing is kept twice but a node's sums over its VMs. No rule of the cluster
-//! belongs here.
+//! can be added without touching the table. Nothing is kept twice but a node's sums over its VMs, and the digests and sizes
+//! of their documents. No rule of the cluster belongs here.
 
 pub(super) mod cloud_defaults;
 pub(super) mod cluster;

@@ -1,6 +1,12 @@
 //! VMs as rows.
 
-use super::{super::stop::Stop, Cells, ReadError, Word, number};
+use super::{
+    super::{
+        brief::{DocumentBrief, VmBrief},
+        stop::Stop,
+    },
+    Cells, ReadError, Word, number,
+};
 use rusqlite::{Connection, Row, params};
 use serde::{Deserialize, Serialize};
 use std::net::Ipv4Addr;
@@ -9,12 +15,17 @@ use waifud_model::{
     digest::Blake3,
     ids::{Generation, NodeId, VmId},
     labels::Labels,
+    name::VmName,
     vm::{ImageRef, Mac, RestartPolicy, Vm, VmSpec},
 };
 
 pub(in super::super) const COLUMNS: &str = "id, name, node, cpus, memory, disk, template, version, desired, phase, ip, \
                                             mac, generation, instance, created_at, more, \
                                             user_data, network_config";
+
+/// All but the documents, which come last in the row: what stands before them is read without them.
+pub(in super::super) const BRIEF_COLUMNS: &str = "id, name, node, cpus, memory, disk, template, version, desired, phase, \
+                                                  ip, mac, generation, instance, created_at, more";
 
 /// What has no column.
 #[derive(Serialize, Deserialize)]
@@ -24,10 +35,29 @@ struct More {
     imds: Imds,
     labels: Labels,
     restart: RestartPolicy,
+    /// What lists show of the documents: kept twice, so that they need not read and hash each.
+    user_data: Option<DocumentBrief>,
+    network_config: Option<DocumentBrief>,
 }
 
 pub(in super::super) fn read(row: &Row<'_>) -> Result<Vm, ReadError> {
     let mut cells = Cells::of("vms", row);
+    let VmBrief { mut vm, .. } = brief(&mut cells)?;
+    let told = &mut vm.spec.cloud_init;
+    (told.user_data, told.network_config) = (super::document(&mut cells)?, super::document(&mut cells)?);
+    Ok(vm)
+}
+
+pub(in super::super) fn read_brief(row: &Row<'_>) -> Result<VmBrief, ReadError> {
+    brief(&mut Cells::of("vms", row))
+}
+
+pub(in super::super) fn read_name(row: &Row<'_>) -> Result<(VmName, NodeId), ReadError> {
+    let mut cells = Cells::of("vms", row);
+    Ok((cells.parsed()?, cells.id("node", NodeId::new)?))
+}
+
+fn brief(cells: &mut Cells<'_>) -> Result<VmBrief, ReadError> {
     let id: [u8; 16] = cells.plain()?;
     let id = cells.known("id", VmId::from_bytes(id))?;
     let name = cells.parsed()?;
@@ -40,11 +70,11 @@ pub(in super::super) fn read(row: &Row<'_>) -> Result<Vm, ReadError> {
     let generation = Generation(cells.unsigned()?);
     let instance = cells.plain()?;
     let created_at = cells.time()?;
-    let More { ssh_keys, datasource, imds, labels, restart } = cells.packed()?;
-    let (user_data, network_config) = (super::document(&mut cells)?, super::document(&mut cells)?);
-    let cloud_init = CloudInit { user_data, network_config, ssh_keys, datasource, imds };
+    let More { ssh_keys, datasource, imds, labels, restart, user_data, network_config } = cells.packed()?;
+    let cloud_init = CloudInit { user_data: None, network_config: None, ssh_keys, datasource, imds };
     let spec = VmSpec { cpus, memory, disk, image, cloud_init, labels, restart };
-    Ok(Vm { id, name, node, spec, desired, phase, ip, mac, generation, instance, created_at })
+    let vm = Vm { id, name, node, spec, desired, phase, ip, mac, generation, instance, created_at };
+    Ok(VmBrief { vm, user_data, network_config })
 }
 
 pub(in super::super) fn insert(db: &Connection, vm: &Vm) -> Result<(), Stop> {
@@ -78,8 +108,10 @@ pub(in super::super) fn insert(db: &Connection, vm: &Vm) -> Result<(), Stop> {
 }
 
 fn more(spec: &VmSpec) -> Result<Vec<u8>, Stop> {
-    let VmSpec { cloud_init: CloudInit { ssh_keys, datasource, imds, .. }, labels, restart, .. } = spec.clone();
-    Ok(rmp_serde::to_vec_named(&More { ssh_keys, datasource, imds, labels, restart })?)
+    let VmSpec { cloud_init, labels, restart, .. } = spec.clone();
+    let CloudInit { user_data, network_config, ssh_keys, datasource, imds } = cloud_init;
+    let [user_data, network_config] = [user_data, network_config].map(|document| document.as_ref().map(Into::into));
+    Ok(rmp_serde::to_vec_named(&More { ssh_keys, datasource, imds, labels, restart, user_data, network_config })?)
 }
 
 /// Writes what a guest is told, and which life of it that begins.

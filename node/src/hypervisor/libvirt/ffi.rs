@@ -143,6 +143,15 @@ impl Handle {
     }
 }
 
+impl Handle {
+    /// From now on the agent in this guest has so many seconds for an answer.
+    pub(super) fn limit_agent(&self, seconds: c_int) -> Result<(), Error> {
+        // SAFETY: the handle is valid for the call.
+        let result = unsafe { sys::virDomainAgentSetResponseTimeout(self.0.as_ptr(), seconds, 0) };
+        if result < 0 { Err(Error::last_error()) } else { Ok(()) }
+    }
+}
+
 impl Deref for Handle {
     type Target = Domain;
 

@@ -1,9 +1,10 @@
-//! Guests by libvirt. Two lanes: one looks, one changes, so that a guest that takes long to stop does not make the
-//! states of all others unknown. Events come from the lane that looks.
+//! Guests by libvirt. Three lanes: one looks, one changes, so that a guest that takes long to stop does not make the
+//! states of all others unknown; and one asks what is in guests, who may not answer. Events come from the lane that looks.
 //!
 //! ```text
 //!   Libvirt ──┬── lane "look"    list, find, usage; lifecycle events ──┐
-//!             └── lane "change"  define, start, stop, undefine         ├──> libvirtd
+//!             ├── lane "change"  define, start, stop, undefine         ├──> libvirtd
+//!             └── lane "agent"   what the agents in guests say ────────┤
 //!   event_loop (one a process): events, keep-alive, lost connections ──┘
 //! ```
 
@@ -20,6 +21,7 @@ use async_trait::async_trait;
 use lane::{Lane, Opener, Report};
 use session::{Marks, Session};
 use std::{
+    net::Ipv4Addr,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -60,6 +62,8 @@ impl LibvirtConfig {
 pub struct Libvirt {
     look: Lane,
     change: Lane,
+    /// Its health counts for nothing: what is in a guest says nothing about the hypervisor.
+    agent: Lane,
     config: LibvirtConfig,
     events: broadcast::Sender<DomainEvent>,
     health: watch::Sender<Health>,
@@ -89,7 +93,8 @@ impl Libvirt {
         };
         let look = Lane::start("look", opener(&config, &marks, Some(events.clone())), report(LOOK))?;
         let change = Lane::start("change", opener(&config, &marks, None), report(CHANGE))?;
-        Ok(Self { look, change, config, events, health })
+        let agent = Lane::start("agent", opener(&config, &marks, None), Arc::new(|_| ()))?;
+        Ok(Self { look, change, agent, config, events, health })
     }
 
     async fn change(
@@ -162,6 +167,10 @@ impl Hypervisor for Libvirt {
 
     async fn usage(&self) -> Result<Vec<Usage>, HypervisorError> {
         self.look.call("measure the domains", self.config.look, Session::usage).await
+    }
+
+    async fn agent_addresses(&self, vm: VmId) -> Result<Vec<Ipv4Addr>, HypervisorError> {
+        self.agent.call("ask a guest's agent", self.config.look, move |session| session.agent_addresses(vm)).await
     }
 
     async fn define(&self, spec: &DomainSpec) -> Result<(), HypervisorError> {

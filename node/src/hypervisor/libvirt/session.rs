@@ -17,6 +17,7 @@ use crate::{
 };
 use std::{
     collections::HashMap,
+    net::Ipv4Addr,
     sync::{Arc, Mutex},
     time::SystemTime,
 };
@@ -36,6 +37,9 @@ type Result<T> = std::result::Result<T, HypervisorError>;
 
 /// Keep-alive: a libvirtd that is silent for this many seconds is asked, and given up after so many questions.
 const KEEP_ALIVE: (i32, u32) = (5, 3);
+
+/// How long the agent in a guest may take, in seconds.
+const AGENT_S: i32 = 2;
 
 /// What is not among the answers of a bulk request: each domain's mark, remembered until its definition changes. None is
 /// remembered too: a domain whose name is an id but that is not ours. For listings only; before a domain is touched its
@@ -148,6 +152,23 @@ impl Session {
         }
         used.sort_by_key(|usage| usage.vm);
         Ok(used)
+    }
+
+    pub(super) fn agent_addresses(&self, vm: VmId) -> Result<Vec<Ipv4Addr>> {
+        let (handle, _) = self.ours(vm)?;
+        // Without a limit of its own libvirt waits for ever for an agent that is there and hangs.
+        handle.limit_agent(AGENT_S).map_err(|e| refused("ask the agent of", vm, &e))?;
+        let told = handle.interface_addresses(sys::VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_AGENT, 0);
+        let interfaces = match told {
+            Ok(interfaces) => interfaces,
+            // No agent, one that does not answer, or a guest that is off: each driver has its own code for it.
+            Err(error) => {
+                tracing::trace!(%vm, error = error.message(), "no agent answers");
+                return Ok(Vec::new());
+            }
+        };
+        let addresses = interfaces.into_iter().flat_map(|interface| interface.addrs);
+        Ok(addresses.filter_map(|address| address.addr.parse().ok()).collect())
     }
 
     pub(super) fn define(&self, spec: &DomainSpec) -> Result<()> {

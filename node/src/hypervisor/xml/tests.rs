@@ -1,7 +1,7 @@
 //! Tests of the XML given to libvirt, as whole documents.
 
 use super::*;
-use crate::hypervisor::{Cpus, Disk, Memory, Nic};
+use crate::hypervisor::{Cpus, Disk, Memory, Nic, Smbios};
 use expect_test::expect_file;
 use std::{net::Ipv4Addr, path::PathBuf};
 use waifud_model::{
@@ -30,7 +30,12 @@ fn spec() -> DomainSpec {
         arch: Arch::X86_64,
         machine: Machine::Q35,
         agent: true,
-        smbios_serial: "ds=nocloud;s=http://169.254.169.254/<\">&/".to_owned(),
+        smbios: Smbios {
+            manufacturer: "waifud".to_owned(),
+            product: "waifud VM".to_owned(),
+            serial: "ds=nocloud;s=http://169.254.169.254/<\">&/".to_owned(),
+        },
+        seed: None,
     }
 }
 
@@ -59,7 +64,8 @@ fn a_domain_emulated_on_the_old_chipset() {
     spec.disk.format = ImageFormat::Raw;
     spec.disk.cache = DiskCache::Writeback;
     spec.agent = false;
-    spec.smbios_serial = String::new();
+    spec.smbios.serial = String::new();
+    spec.seed = Some(PathBuf::from("/var/lib/waifud/volumes/a.seed"));
     expect_file!["goldens/tcg-pc.xml"].assert_eq(&xml(&spec, None));
 }
 
@@ -80,10 +86,11 @@ fn what_xml_cannot_hold_is_refused() {
         domain_xml(&spec, ClusterId::default(), DomainType::Kvm, None).unwrap_err().to_string()
     };
     for (change, field) in [
-        ((|s| s.smbios_serial.push('\0')) as fn(&mut DomainSpec), "SMBIOS serial"),
+        ((|s| s.smbios.serial.push('\0')) as fn(&mut DomainSpec), "SMBIOS serial"),
         (|s| s.nic.network.push('\u{ffff}'), "network"),
         (|s| s.nic.filter.push('\n'), "filter"),
         (|s| s.disk.path = PathBuf::from("relative.qcow2"), "disk"),
+        (|s| s.seed = Some(PathBuf::from("seed")), "seed"),
         (|s| s.serial_log = PathBuf::from("/a\nb"), "console log"),
     ] {
         let error = refused(change);

@@ -77,6 +77,10 @@ impl Intent for Ports {
         Ok(cluster.vms.values().map(wanted).collect())
     }
 
+    async fn seed(&self, _: &Vm) -> Result<Option<Vec<u8>>, IntentError> {
+        Ok(None)
+    }
+
     async fn fate(&self, vm: VmId) -> Result<Fate, IntentError> {
         let cluster = self.cluster.lock().unwrap();
         if !cluster.quorum {
@@ -197,7 +201,6 @@ impl World {
             threads: 4,
             cache: DiskCache::None,
             console_dir: PathBuf::from("/fake/console"),
-            smbios_serial: String::new(),
         };
         let boot = self.ports.epoch.elapsed().as_millis().try_into().unwrap();
         self.reconciler = Some(Reconciler::start(edges, shape, Settings::new(boot)));
