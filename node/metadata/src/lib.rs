@@ -7,5 +7,6 @@
 //!
 //! This crate opens no socket on the host and knows no WireGuard: packets come by a channel.
 
+pub mod cache;
 pub mod serve;
 pub mod stack;

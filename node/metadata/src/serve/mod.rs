@@ -16,7 +16,7 @@ mod answer;
 mod bucket;
 mod connections;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod token;
 
 use async_trait::async_trait;
