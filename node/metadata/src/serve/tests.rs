@@ -45,7 +45,7 @@ pub(crate) fn instance(number: u8, life: u32, imds: Imds) -> Instance {
     Instance {
         id: VmId::from_random([number; 16]),
         instance: life,
-        name: VmName::new(&format!("vm-{number}")).unwrap(),
+        name: VmName::new(format!("vm-{number}")).unwrap(),
         ip: address(number),
         subnet: "10.77.0.0/24".parse().unwrap(),
         gateway: address(1),
