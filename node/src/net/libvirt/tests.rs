@@ -2,7 +2,15 @@
 //! and removes the network `waifud`, so a host that serves guests is no place for it; `tests/lab/test.sh` has one.
 
 use super::*;
-use crate::net::layout::example;
+use crate::{
+    names::{
+        NameServer, Zone,
+        tests::{Book, ask, question},
+    },
+    net::layout::example,
+};
+use hickory_proto::rr::RecordType;
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 const URI: &str = "WAIFUD_TEST_LIBVIRT_URI";
 
@@ -69,8 +77,25 @@ async fn libvirt_keeps_the_contract() {
     ip("link del waifutest0");
     assert_eq!(network.ensure().await.unwrap(), Setup::Ready);
 
+    vms_of_all_nodes_have_names().await;
+
     network.remove().await.unwrap();
     network.remove().await.unwrap();
+}
+
+/// libvirt's dnsmasq asks the name server of this node, and remembers no failure.
+async fn vms_of_all_nodes_have_names() {
+    let book = Arc::new(Book::default());
+    let _names = NameServer::start(example().names, Zone::new(example().cluster), book.clone()).await.unwrap();
+    let dnsmasq = SocketAddr::from((example().gateway(), 53));
+    let resolve = async |name: &str, kind| {
+        let answer = ask(dnsmasq, &question(name, kind), Duration::from_secs(10)).await.unwrap();
+        answer.answers.iter().map(|record| record.data.to_string()).collect::<Vec<_>>()
+    };
+    assert!(resolve("far.waifu.internal", RecordType::A).await.is_empty());
+    book.set("far", "10.77.200.9");
+    assert_eq!(resolve("far.waifu.internal", RecordType::A).await, ["10.77.200.9"]);
+    assert_eq!(resolve("9.200.77.10.in-addr.arpa", RecordType::PTR).await, ["far.waifu.internal."]);
 }
 
 #[tokio::test]
