@@ -14,13 +14,17 @@ mod leases;
 mod libvirt;
 mod mesh;
 mod neighbours;
+mod resolved;
 mod routes;
+mod tailscale;
 mod xml;
 
 pub use layout::{DOMAIN, FILTER, MESH, METADATA, NETWORK, NetworkLayout};
 pub use libvirt::{LibvirtNetwork, Setup};
 pub use mesh::{Members, Own};
-pub use routes::{UsedNetwork, refuse_overlap};
+pub use resolved::{Registered, Registration, Resolved, ResolvedError};
+pub use routes::{UsedNetwork, conflicting, conflicts, refuse_overlap};
+pub use tailscale::{Advertised, SOCKET as TAILSCALE_SOCKET, Tailscale, TailscaleError};
 
 use async_trait::async_trait;
 use ipnet::Ipv4Net;
