@@ -1,7 +1,7 @@
 //! What can be typed: global options and commands. The options of each command stand beside the command.
 
 use crate::{
-    commands::{cluster, create, delete, events, list, node, panel, power, show, template, token, wait},
+    commands::{cluster, create, delete, edit, events, list, net, node, panel, power, show, template, token, wait},
     output::{Format, parse_span},
 };
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -20,7 +20,7 @@ use std::{path::PathBuf, time::Duration};
   waifuctl ls
   waifuctl ip web-1
   waifuctl delete web-1",
-    after_help = "More: waifuctl help exit-codes, waifuctl help environment, waifuctl help filters"
+    after_help = "More: waifuctl help cloud-init, waifuctl help exit-codes, waifuctl help environment, waifuctl help filters"
 )]
 pub(crate) struct Cli {
     #[command(flatten)]
@@ -87,6 +87,8 @@ pub(crate) enum Command {
     Show(show::Args),
     /// Print the address of a VM
     Ip(show::IpArgs),
+    /// Change what a VM's guest is told: its cloud-config, network-config, SSH keys
+    Edit(edit::Args),
     /// Delete VMs, disks included
     Delete(delete::Args),
     /// Start a VM
@@ -101,6 +103,9 @@ pub(crate) enum Command {
     /// Nodes: the machines of the cluster
     #[command(subcommand)]
     Node(node::Command),
+    /// The network: subnets, and who reaches the guests from outside
+    #[command(subcommand)]
+    Net(net::Command),
     /// The cluster as a whole
     #[command(subcommand)]
     Cluster(cluster::Command),
@@ -123,7 +128,7 @@ pub(crate) enum Command {
     },
     /// Print the version
     Version,
-    /// Explain a command, or: exit-codes, environment, filters
+    /// Explain a command, or: cloud-init, exit-codes, environment, filters
     Help {
         /// A command or a topic
         topic: Vec<String>,
@@ -145,6 +150,20 @@ mod tests {
             "launch -n web-1 -t debian-12@9f3c21 -m 512M -c 1 -d 10G -N n1 --ssh-key k --label a=b --count 2 --dry-run",
             "show web-1 -o yaml",
             "ip web-1 --wait --timeout 90s",
+            "create -t tiny -u - --network-config net.yaml --datasource ec2 --imds v2",
+            "edit web-1",
+            "edit web-1 --file - --rerun",
+            "edit web-1 --network-config n --ssh-key a --ssh-key b --datasource nocloud --imds any --keep --dry-run",
+            "cluster cloud-init show vendor-data",
+            "cluster cloud-init edit",
+            "cluster cloud-init edit vendor-data",
+            "cluster cloud-init edit --user-data a --vendor-data b",
+            "net list --routes",
+            "net ls -o wide",
+            "net peer add laptop --output-file wg.conf --qr",
+            "net peer add router --key BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc= --no-qr",
+            "net peer list",
+            "net peer delete laptop phone",
             "delete web-1 web-2 -y --no-wait",
             "start web-1",
             "stop web-1 -q",
@@ -191,6 +210,14 @@ mod tests {
             "token create",
             "node remove",
             "ls --status walking",
+            "edit",
+            "edit web-1 --keep --rerun",
+            "edit web-1 --imds v3",
+            "cluster cloud-init edit vendor-data --user-data a",
+            "net peer add",
+            "net peer add laptop --key short",
+            "net peer add laptop --key BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc= --qr",
+            "net peer delete",
             "ls -o xml",
         ] {
             let words = std::iter::once("waifuctl").chain(line.split(' '));

@@ -17,6 +17,8 @@ pub(crate) struct Context {
     pub(crate) out: Out,
     pub(crate) progress: Progress,
     pub(crate) terminal: Terminal,
+    /// Nothing is to be said but results and errors.
+    pub(crate) quiet: bool,
     /// Agrees with every question beforehand.
     pub(crate) yes: bool,
     /// Wait until what was asked for is so?
@@ -32,6 +34,7 @@ impl Context {
             out: Out::new(global, terminal),
             progress: Progress::new(terminal, global.quiet),
             terminal,
+            quiet: global.quiet,
             yes: global.yes,
             wait: !global.no_wait,
             timeout: global.timeout,

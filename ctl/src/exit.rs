@@ -1,7 +1,7 @@
 //! How a command failed: in words on stderr, and as an exit status.
 
 use crate::output::{Terminal, Tone, printable};
-use std::{fmt::Write as _, io};
+use std::{fmt::Write as _, io, path::PathBuf};
 use waifud_api::{
     client::{ClientError, Refusal, SetupError},
     exit::Exit,
@@ -46,6 +46,16 @@ pub(crate) enum Failure {
         /// What to do next.
         hint: Option<String>,
     },
+    /// It failed with a text in hand that somebody wrote, which is kept.
+    #[error("{cause}")]
+    Kept {
+        /// Where the text is.
+        path: PathBuf,
+        /// What can be done with it.
+        again: String,
+        /// Why it came to nothing.
+        cause: Box<Failure>,
+    },
     /// Nobody reads our output any more. Not worth a word.
     #[error("the output was closed")]
     Closed,
@@ -72,7 +82,16 @@ impl Failure {
             Self::Setup(_) | Self::Usage(_) => Exit::Usage,
             Self::File { .. } | Self::Io { .. } => Exit::Failed,
             Self::Ended { exit, .. } | Self::Told(exit) => *exit,
+            Self::Kept { cause, .. } => cause.exit(),
             Self::Closed => Exit::Done,
+        }
+    }
+
+    /// The server's own words, if it was the server that refused.
+    pub(crate) fn problem(&self) -> Option<&Problem> {
+        match self {
+            Self::Client(error) => error.problem(),
+            _ => None,
         }
     }
 }
@@ -87,6 +106,10 @@ pub(crate) fn report(failure: &Failure, terminal: Terminal) -> Exit {
 
 /// The words: cause, evidence, what to do.
 pub(crate) fn render(failure: &Failure, colour: bool) -> String {
+    if let Failure::Kept { path, again, cause } = failure {
+        let (path, again) = (printable(&path.display().to_string()), printable(again));
+        return format!("{}your text is kept in {path}\ngo on with: {again}\n", render(cause, colour));
+    }
     // A wait that ended is no failure and must not look like one: it says what goes on and how to follow it.
     if let Failure::Ended { exit: Exit::TimedOut, message, hint } = failure {
         let follow = hint.as_ref().map(|hint| format!("follow: {}\n", printable(hint))).unwrap_or_default();

@@ -7,6 +7,9 @@
 //! ```text
 //!   cli.rs       what can be typed            ──> commands/  one file a family: ask, wait, show
 //!   endpoint.rs  where the API is, as whom    ──>     │
+//!                                                     ├── documents.rs  the user's files for guests
+//!                                                     ├── edit/        a text in an editor, and who changed it meanwhile
+//!                                                     ├── peer/        keys and files for machines that are no nodes
 //!                                                     ├── wait.rs      until a VM is as wanted
 //!                                                     ├── progress.rs  phases on stderr
 //!                                                     ├── views/       wire types as rows and details
@@ -18,10 +21,13 @@ mod cli;
 mod commands;
 mod confirm;
 mod context;
+mod documents;
+mod edit;
 mod endpoint;
 mod exit;
 mod output;
 mod panel;
+mod peer;
 mod progress;
 mod views;
 mod wait;

@@ -38,6 +38,8 @@ const LAST_PAUSE: Duration = Duration::from_secs(2);
 pub(crate) enum Goal {
     /// It runs, with its address.
     Running,
+    /// It runs, and its owner has met the guest at its address since it was started.
+    Met,
     /// It is stopped.
     Stopped,
     /// It is gone.
@@ -48,7 +50,7 @@ impl Goal {
     /// What is happening meanwhile.
     pub(crate) const fn doing(self) -> &'static str {
         match self {
-            Self::Running => "starting",
+            Self::Running | Self::Met => "starting",
             Self::Stopped => "stopping",
             Self::Gone => "deleting",
         }
@@ -57,14 +59,23 @@ impl Goal {
     const fn word(self) -> &'static str {
         match self {
             Self::Running => "running",
+            Self::Met => "answering",
             Self::Stopped => "stopped",
             Self::Gone => "gone",
         }
     }
 
+    /// The word of `wait --for`.
+    const fn option(self) -> &'static str {
+        match self {
+            Self::Met => "ip",
+            other => other.word(),
+        }
+    }
+
     /// How to wait for it later.
     pub(crate) fn follow(self, name: &VmName) -> String {
-        format!("waifuctl wait {name} --for {}", self.word())
+        format!("waifuctl wait {name} --for {}", self.option())
     }
 }
 
@@ -92,7 +103,7 @@ fn verdict(goal: Goal, before: Desired, vm: &Vm) -> Verdict {
         return Verdict::Silent;
     }
     let against = match goal {
-        Goal::Running => Some(Desired::Stopped),
+        Goal::Running | Goal::Met => Some(Desired::Stopped),
         Goal::Stopped => Some(Desired::Running),
         Goal::Gone => None,
     };
@@ -101,6 +112,7 @@ fn verdict(goal: Goal, before: Desired, vm: &Vm) -> Verdict {
     }
     match (goal, state) {
         (Goal::Running, VmState::Running) | (Goal::Stopped, VmState::Stopped) if !vm.status.pending => Verdict::Reached,
+        (Goal::Met, VmState::Running) if !vm.status.pending && !vm.status.met.is_empty() => Verdict::Reached,
         (_, VmState::Failed | VmState::Crashed) => {
             let error = vm.status.last_error.as_ref().map(|error| error.message.clone());
             Verdict::Failing(error.unwrap_or_else(|| format!("it is {state}")))
@@ -270,6 +282,15 @@ mod tests {
         let never = |verdict| assert!(matches!(verdict, Verdict::Never(_)), "{verdict:?}");
         never(look(Goal::Running, |vm| vm.desired = Desired::Stopped));
         never(look(Goal::Running, |vm| vm.phase = Phase::Deleting));
+    }
+
+    #[test]
+    fn a_vm_is_met_once_its_guest_has_answered() {
+        assert_eq!(look(Goal::Met, |_| ()), Verdict::Reached);
+        assert_eq!(look(Goal::Met, |vm| vm.status.met.clear()), Verdict::GoOn);
+        assert_eq!(look(Goal::Met, |vm| vm.status.state = VmState::Stopping), Verdict::GoOn);
+        assert!(matches!(look(Goal::Met, |vm| vm.desired = Desired::Stopped), Verdict::Never(_)));
+        assert_eq!(Goal::Met.follow(&vm().name), "waifuctl wait web-1 --for ip");
     }
 
     #[test]

@@ -1,7 +1,12 @@
 //! `waifuctl` as scripts see it: what it prints where, and how it ends. The servers are fakes that answer what a test needs;
 //! real daemons are met elsewhere.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on must end")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    dead_code,
+    reason = "a test that cannot go on must end; the fake is shared"
+)]
 
 mod fake;
 
@@ -144,6 +149,70 @@ async fn create_waits_until_the_vm_runs_and_tells_the_phases() {
         booted: 10.77.2.14
         web-1 is ready:  10.77.2.14"#]]
     .assert_eq(&without_times.join("\n"));
+}
+
+#[tokio::test]
+async fn what_is_odd_about_the_documents_of_a_new_vm_is_told_by_file_and_line() {
+    let fake = Fake::serve(|line, body| {
+        let request: Value = serde_json::from_slice(body).unwrap();
+        assert_eq!((&request["datasource"], &request["imds"]), (&json!("open_stack"), &json!("v2")));
+        let odd = json!(["user_data: line 2: cloud-init does not know `pakages`", "network_config: line 1: it is odd"]);
+        if line.ends_with("dry_run=true") {
+            let version = json!({ "name": "tiny", "version": "9".repeat(64) });
+            ok(json!({ "placement": created("web-1")["placement"], "template": version, "disk": 512, "warnings": odd }))
+        } else {
+            let mut made = created("web-1");
+            made["warnings"] = odd;
+            ok(made)
+        }
+    });
+    let dir = tempfile::tempdir().unwrap();
+    let (user_data, network) = (dir.path().join("web.yaml"), dir.path().join("net.yaml"));
+    std::fs::write(&user_data, "#cloud-config\npakages: []\n").unwrap();
+    std::fs::write(&network, "version: 2\n").unwrap();
+    let (user_data, network) = (user_data.to_str().unwrap(), network.to_str().unwrap());
+    let line = ["create", "-t", "tiny", "-u", user_data, "--network-config", network, "--datasource", "openstack"];
+    let told = format!(
+        "warning: {user_data}: line 2: cloud-init does not know `pakages`\nwarning: {network}: line 1: it is odd\n"
+    );
+    for more in [&["--imds", "v2", "--dry-run"][..], &["--imds", "v2", "--no-wait", "--count", "2"]] {
+        let ended = fake.run(&[&line[..], more].concat()).await;
+        assert_eq!(ended.code, 0, "{}", ended.err);
+        assert!(ended.err.starts_with(&told), "{}", ended.err);
+        assert_eq!(ended.err.matches("warning").count(), 2, "{}", ended.err);
+    }
+}
+
+#[tokio::test]
+async fn an_address_is_waited_for_until_the_guest_has_answered() {
+    let looks = AtomicUsize::new(0);
+    let fake = Fake::serve(move |line, _| match line {
+        "GET /api/v1/vms/web-1" => {
+            let mut vm = vm("web-1", "running");
+            if looks.fetch_add(1, Ordering::Relaxed) % 3 == 2 {
+                vm["status"]["met"] = json!(["lease", "metadata"]);
+            }
+            ok(vm)
+        }
+        _ => refuse(ProblemCode::NoSuchEndpoint),
+    });
+    for line in [&["ip", "web-1", "--wait"][..], &["wait", "web-1", "--for", "ip"]] {
+        let before = fake.asked().len();
+        let ended = fake.run(line).await;
+        assert_eq!((ended.code, ended.out.as_str(), ended.err.as_str()), (0, "10.77.2.14\n", ""));
+        assert_eq!(fake.asked().len(), before + 3, "the third look is the one that counts");
+    }
+    let silent = Fake::serve(|line, _| match line {
+        "GET /api/v1/vms/web-1" => ok(vm("web-1", "running")),
+        _ => refuse(ProblemCode::NoSuchEndpoint),
+    });
+    let ended = silent.run(&["ip", "web-1", "--wait", "--timeout", "1s"]).await;
+    assert_eq!((ended.code, ended.out.as_str()), (6, ""));
+    expect![[r#"
+        web-1 is not answering after 1s (it is running); the work goes on
+        follow: waifuctl wait web-1 --for ip
+    "#]]
+    .assert_eq(&ended.err);
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
-//! `cluster`: its status, and the tokens with which machines join.
+//! `cluster`: its status, and the tokens with which machines join. What its guests are told is `cloud_init.rs`.
 
+use super::cloud_init;
 use crate::{context::Context, exit::Failure, output::parse_span, views::cluster::status, wait};
 use std::time::Duration;
 use waifud_api::token::JoinTokenCreate;
@@ -13,6 +14,9 @@ pub(crate) enum Command {
     /// Tokens with which machines join
     #[command(subcommand)]
     Token(Token),
+    /// What every guest is told beside its own: default user-data, and vendor-data
+    #[command(subcommand)]
+    CloudInit(cloud_init::Command),
 }
 
 /// The commands of `cluster token`.
@@ -46,6 +50,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<(), Failu
             let found = context.fresh(context.client.cluster().await?);
             context.out.whole(&found, |look| status(&found, look))
         }
+        Command::CloudInit(command) => cloud_init::run(context, command).await,
         Command::Token(Token::Create { valid, uses }) => {
             let request = JoinTokenCreate { valid_seconds: valid.as_secs(), uses };
             let made = context.fresh(wait::accepted(context.client.create_join_token(&request)).await?);

@@ -3,19 +3,18 @@
 use super::delete::together;
 use crate::{
     context::Context,
-    endpoint::{read, read_text},
+    documents::{DatasourceArg, ImdsArg, Sources, ssh_keys},
     exit::{self, Failure},
     output::Out,
     progress::Phase,
     views::vm::preview,
     wait::{self, Goal},
 };
-use std::{collections::BTreeMap, io::Read as _, path::PathBuf};
+use std::{collections::BTreeMap, path::PathBuf};
 use waifud_api::{
     client::IdempotencyKey,
     exit::Exit,
     template::TemplateSelector,
-    user_data::UserDataIn,
     vm::{Placement, Vm, VmCreate},
 };
 use waifud_model::{
@@ -31,6 +30,7 @@ use waifud_model::{
 #[command(before_help = "Examples:
   waifuctl create -t debian-12 -n web-1 -c 2 -m 4G --ssh-key ~/.ssh/id_ed25519.pub
   waifuctl create -t debian-12 -n web -u cloud-config.yaml --count 3
+  waifuctl create -t debian-12 -n gw -u - --network-config net.yaml --imds v2 < cloud-config.yaml
   waifuctl create -t debian-12 -m 64G --dry-run")]
 pub(crate) struct Args {
     /// What the disk starts from: a template, or one of its versions (NAME@VERSION)
@@ -55,6 +55,15 @@ pub(crate) struct Args {
     /// A file with cloud-init user-data, taken byte for byte; - is stdin
     #[arg(short, long, value_name = "FILE")]
     user_data: Option<PathBuf>,
+    /// A file with cloud-init network-config, taken byte for byte [default: the guest asks DHCP]
+    #[arg(long, value_name = "FILE")]
+    network_config: Option<PathBuf>,
+    /// As which cloud the guest is to know its host [default: no_cloud]
+    #[arg(long, value_enum)]
+    datasource: Option<DatasourceArg>,
+    /// To which requests EC2's documents are given [default: any]
+    #[arg(long, value_enum)]
+    imds: Option<ImdsArg>,
     /// A file with OpenSSH public keys for the default user; may be given several times
     #[arg(long, value_name = "FILE")]
     ssh_key: Vec<PathBuf>,
@@ -88,10 +97,12 @@ enum Restart {
 }
 
 impl Args {
-    /// The requests, all files read.
-    fn requests(self) -> Result<Vec<VmCreate>, Failure> {
+    /// The requests, all files read; and which document came from which file.
+    fn requests(self) -> Result<(Vec<VmCreate>, Sources), Failure> {
         let labels: BTreeMap<_, _> = self.label.into_iter().map(|label| (label.key, label.value)).collect();
         let labels = Labels::try_from(labels).map_err(|e| Failure::Usage(e.to_string()))?;
+        let mut sources = Sources::default();
+        let mut document = |field, path: Option<PathBuf>| path.map(|path| sources.read(field, &path)).transpose();
         let request = VmCreate {
             name: self.name,
             template: self.template,
@@ -99,8 +110,11 @@ impl Args {
             memory: self.memory,
             disk: self.disk,
             node: self.node,
-            user_data: self.user_data.map(user_data).transpose()?,
+            user_data: document("user_data", self.user_data)?,
+            network_config: document("network_config", self.network_config)?,
             ssh_keys: ssh_keys(&self.ssh_key)?,
+            datasource: self.datasource.map(Into::into).unwrap_or_default(),
+            imds: self.imds.map(Into::into).unwrap_or_default(),
             labels,
             restart: match self.restart {
                 Restart::OnFailure => RestartPolicy::OnFailure,
@@ -109,7 +123,8 @@ impl Args {
             },
             start: !self.no_start,
         };
-        (1..=self.count).map(|number| numbered(&request, number, self.count)).collect()
+        let requests = (1..=self.count).map(|number| numbered(&request, number, self.count)).collect::<Result<_, _>>();
+        Ok((requests?, sources))
     }
 }
 
@@ -123,44 +138,19 @@ fn numbered(request: &VmCreate, number: u32, count: u32) -> Result<VmCreate, Fai
     Ok(VmCreate { name, ..request.clone() })
 }
 
-fn user_data(path: PathBuf) -> Result<UserDataIn, Failure> {
-    let bytes = if path.as_os_str() == "-" {
-        let mut bytes = Vec::new();
-        std::io::stdin().lock().read_to_end(&mut bytes).map_err(|source| Failure::Io { what: "stdin", source })?;
-        bytes
-    } else {
-        read(&path)?
-    };
-    UserDataIn::new(bytes).map_err(|e| Failure::Usage(format!("{}: {e}", path.display())))
-}
-
-fn ssh_keys(paths: &[PathBuf]) -> Result<Vec<String>, Failure> {
-    let mut keys = Vec::new();
-    for path in paths {
-        let text = read_text(path)?;
-        // The mistake that must not be made for the user: sending a private key to a cluster.
-        if text.contains("PRIVATE KEY") {
-            let shown = path.display();
-            return Err(Failure::Usage(format!("{shown} is a private key; the public one is probably {shown}.pub")));
-        }
-        let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
-        keys.extend(lines.map(str::to_owned));
-    }
-    Ok(keys)
-}
-
 pub(crate) async fn run(context: &Context, args: Args) -> Result<(), Failure> {
     let dry_run = args.dry_run;
-    let requests = args.requests()?;
+    let (requests, sources) = args.requests()?;
     if dry_run {
-        return dry(context, &requests).await;
+        return dry(context, &requests, &sources).await;
     }
     let (mut made, mut ends) = (Vec::new(), Vec::new());
-    for request in &requests {
-        match make(context, request).await {
+    for (number, request) in requests.iter().enumerate() {
+        // All have the same documents, so what is odd about them is told once.
+        match make(context, request, (number == 0).then_some(&sources)).await {
             Ok(vm) => made.push(vm),
             Err(failure) => {
-                ends.push(exit::report(&failure, context.terminal));
+                ends.push(exit::report(&sources.blame(failure), context.terminal));
                 // What refuses one will refuse the next.
                 break;
             }
@@ -186,17 +176,22 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<(), Failure> {
     }
 }
 
-async fn dry(context: &Context, requests: &[VmCreate]) -> Result<(), Failure> {
+async fn dry(context: &Context, requests: &[VmCreate], sources: &Sources) -> Result<(), Failure> {
     // All requests are alike, and nothing is kept: one preview speaks for the first of them.
     let Some(request) = requests.first() else { return Ok(()) };
-    let found = context.fresh(context.client.preview_vm(request).await?);
+    let found = context.client.preview_vm(request).await.map_err(|error| sources.blame(error.into()))?;
+    let found = context.fresh(found);
+    sources.warn(&context.progress, &found.warnings);
     context.out.whole(&found, |look| preview(&found, look).render())
 }
 
-/// Has one VM made, and says where it went and why.
-async fn make(context: &Context, request: &VmCreate) -> Result<Vm, Failure> {
+/// Has one VM made, and says where it went and why; with `sources` also what is odd about its documents.
+async fn make(context: &Context, request: &VmCreate, sources: Option<&Sources>) -> Result<Vm, Failure> {
     let key = IdempotencyKey::random();
     let created = context.fresh(wait::accepted(context.client.create_vm(request, &key)).await?);
+    if let Some(sources) = sources {
+        sources.warn(&context.progress, &created.warnings);
+    }
     context.progress.done(&format!("placed on {}", created.vm.node), &reasons(&created.placement));
     Ok(created.vm)
 }
@@ -290,13 +285,17 @@ mod tests {
     }
 
     fn requests(line: &str) -> Result<Vec<VmCreate>, Failure> {
-        Only::try_parse_from(line.split(' ')).map_err(|e| Failure::Usage(e.to_string()))?.args.requests()
+        Only::try_parse_from(line.split(' '))
+            .map_err(|e| Failure::Usage(e.to_string()))?
+            .args
+            .requests()
+            .map(|(requests, _)| requests)
     }
 
     #[test]
     fn a_line_becomes_a_request() {
         let requests = requests(
-            "create -t debian-12@9f3c21 -n web-1 -c 2 -m 4G -d 20G -N n2 --label env=prod --restart never --no-start",
+            "create -t debian-12@9f3c21 -n web-1 -c 2 -m 4G -d 20G -N n2 --label env=prod --restart never --no-start --datasource openstack --imds v2",
         );
         expect![[r#"
             [
@@ -307,6 +306,8 @@ mod tests {
                 "memory": 4294967296,
                 "disk": 21474836480,
                 "node": "n2",
+                "datasource": "open_stack",
+                "imds": "v2",
                 "labels": {
                   "env": "prod"
                 },
@@ -338,18 +339,11 @@ mod tests {
             "create -t a -m lots",
             "create -t a --label x",
             "create -t a -u /nonexistent",
+            "create -t a --network-config /nonexistent",
+            "create -t a --datasource azure",
         ] {
             assert_eq!(requests(bad).unwrap_err().exit(), Exit::Usage, "{bad}");
         }
-    }
-
-    #[test]
-    fn a_private_key_stays_here() {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(file.path(), "-----BEGIN OPENSSH PRIVATE KEY-----\n").unwrap();
-        assert!(ssh_keys(&[file.path().to_owned()]).is_err());
-        std::fs::write(file.path(), "# mine\nssh-ed25519 AAAA me\n\nssh-rsa BBBB you\n").unwrap();
-        assert_eq!(ssh_keys(&[file.path().to_owned()]).unwrap(), ["ssh-ed25519 AAAA me", "ssh-rsa BBBB you"]);
     }
 
     #[test]

@@ -31,7 +31,7 @@ pub(crate) async fn run(context: &Context, args: &Args) -> Result<(), Failure> {
         }
     }
     if !vms.is_empty() {
-        confirm::agree(context, &question(&vms))?;
+        confirm::agree(context, &question(&vms)).await?;
     }
     for vm in vms {
         ends.push(match delete(context, vm).await {

@@ -1,11 +1,14 @@
 //! What the commands do: one file a family. Each asks the API, waits if that is wanted, and shows the answer.
 
+pub(crate) mod cloud_init;
 pub(crate) mod cluster;
 pub(crate) mod create;
 pub(crate) mod delete;
+pub(crate) mod edit;
 pub(crate) mod events;
 pub(crate) mod list;
 mod local;
+pub(crate) mod net;
 pub(crate) mod node;
 pub(crate) mod panel;
 pub(crate) mod power;
@@ -31,11 +34,13 @@ pub(crate) async fn run(cli: Cli, terminal: Terminal) -> Result<Exit, Failure> {
         Command::Create(args) => create::run(&context()?, args).await,
         Command::Show(args) => show::run(&context()?, &args).await,
         Command::Ip(args) => show::ip(&context()?, &args).await,
+        Command::Edit(args) => edit::run(&context()?, &args).await,
         Command::Delete(args) => delete::run(&context()?, &args).await,
         Command::Start(args) => power::run(&context()?, &args, Desired::Running).await,
         Command::Stop(args) => power::run(&context()?, &args, Desired::Stopped).await,
         Command::Wait(args) => wait::run(&context()?, &args).await,
         Command::Template(command) => template::run(&context()?, command).await,
+        Command::Net(command) => net::run(&context()?, command).await,
         Command::Node(command) => node::run(&context()?, command).await,
         Command::Cluster(command) => cluster::run(&context()?, command).await,
         Command::Token(command) => token::run(&context()?, command).await,

@@ -65,7 +65,8 @@ async fn remove(context: &Context, name: &NodeName, force: bool) -> Result<(), F
         (count, true) => format!("the {count} VMs on it are lost"),
         (count, false) => format!("it is refused if it still holds VMs, {count} now"),
     };
-    confirm::agree(context, &format!("Remove {name} from the cluster ({lost})? To come back it must join again."))?;
+    confirm::agree(context, &format!("Remove {name} from the cluster ({lost})? To come back it must join again."))
+        .await?;
     context.fresh(wait::accepted(context.client.remove_node(name, force)).await?);
     context.progress.done(&format!("{name} is removed"), "");
     Ok(())

@@ -106,7 +106,7 @@ async fn delete(context: &Context, template: &TemplateSelector) -> Result<(), Fa
         Some(_) => format!("version {template}"),
         None => format!("template {template} with all its versions"),
     };
-    confirm::agree(context, &format!("Delete {what}? This cannot be undone."))?;
+    confirm::agree(context, &format!("Delete {what}? This cannot be undone.")).await?;
     context.fresh(wait::accepted(context.client.delete_template(template)).await?);
     context.progress.done(&format!("{template} is deleted"), "");
     Ok(())

@@ -1,5 +1,6 @@
 //! `wait`: for scripts.
 
+use super::show::met;
 use crate::{
     context::Context,
     exit::Failure,
@@ -23,7 +24,7 @@ pub(crate) struct Args {
 /// What can be waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum What {
-    /// It runs, with its address, which is then printed
+    /// It runs and has answered at its address, which is then printed
     Ip,
     /// It runs
     Running,
@@ -35,7 +36,8 @@ enum What {
 
 pub(crate) async fn run(context: &Context, args: &Args) -> Result<(), Failure> {
     let goal = match args.what {
-        What::Ip | What::Running => Goal::Running,
+        What::Ip => Goal::Met,
+        What::Running => Goal::Running,
         What::Stopped => Goal::Stopped,
         What::Gone => Goal::Gone,
     };
@@ -44,8 +46,12 @@ pub(crate) async fn run(context: &Context, args: &Args) -> Result<(), Failure> {
         Err(error) if goal == Goal::Gone && wait::is_missing(&error) => return Ok(()),
         Err(error) => return Err(error.into()),
     };
+    if goal == Goal::Met {
+        let vm = met(context, vm).await?;
+        return crate::output::stdout(&format!("{}\n", vm.ip));
+    }
     let clock = context.progress.phase(&format!("waiting for {}", vm.name));
-    let vm = wait::until(context, vm, goal, |_| ()).await?;
+    wait::until(context, vm, goal, |_| ()).await?;
     drop(clock);
-    if args.what == What::Ip { crate::output::stdout(&format!("{}\n", vm.ip)) } else { Ok(()) }
+    Ok(())
 }

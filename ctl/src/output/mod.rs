@@ -105,6 +105,15 @@ impl Out {
         }
     }
 
+    /// Writes the things that something larger consists of: as a structure the whole of it, else a row for each.
+    pub(crate) fn parts<R: Row>(&self, whole: &impl Serialize, rows: &[R]) -> Result<(), Failure> {
+        match self.format {
+            Some(Format::Json) => stdout(&data::json(whole)?),
+            Some(Format::Yaml) => stdout(&data::yaml(whole)?),
+            _ => self.list(rows),
+        }
+    }
+
     /// Writes one item of a stream, on a line of its own where the format has such.
     pub(crate) fn item<R: Row>(&self, row: &R) -> Result<(), Failure> {
         match self.format {
@@ -122,8 +131,13 @@ impl Out {
 
 /// Writes data.
 pub(crate) fn stdout(text: &str) -> Result<(), Failure> {
+    bytes(text.as_bytes())
+}
+
+/// Writes data that may be no text.
+pub(crate) fn bytes(data: &[u8]) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
-    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(|source| match source.kind() {
+    out.write_all(data).and_then(|()| out.flush()).map_err(|source| match source.kind() {
         io::ErrorKind::BrokenPipe => Failure::Closed,
         _ => Failure::Io { what: "stdout", source },
     })

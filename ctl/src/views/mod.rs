@@ -2,6 +2,7 @@
 
 pub(crate) mod cluster;
 pub(crate) mod event;
+pub(crate) mod net;
 pub(crate) mod node;
 pub(crate) mod template;
 pub(crate) mod token;

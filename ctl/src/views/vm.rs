@@ -4,8 +4,14 @@ use crate::{
     commands::create::reasons,
     output::{Cell, Column, Details, Look, Row, Tone, short_span},
 };
-use waifud_api::vm::{PlacementPreview, Vm};
-use waifud_model::{observed::VmState, vm::Desired, vm::Phase};
+use waifud_api::{
+    user_data::UserDataInfo,
+    vm::{PlacementPreview, Vm},
+};
+use waifud_model::{
+    observed::{Sighting, VmState},
+    vm::{Desired, Phase},
+};
 
 impl Row for Vm {
     const COLUMNS: &'static [Column] = &[
@@ -19,6 +25,7 @@ impl Row for Vm {
         Column::wide("DISK"),
         Column::wide("TEMPLATE"),
         Column::wide("LABELS"),
+        Column::wide("SEEN"),
         Column::wide("MAC"),
         Column::wide("CREATED"),
         Column::wide("ID"),
@@ -36,6 +43,7 @@ impl Row for Vm {
             look.size(self.disk).into(),
             format!("{}@{}", self.template.name, look.digest(self.template.version)).into(),
             look.words(self.labels.iter().map(|(key, value)| format!("{key}={value}"))).into(),
+            look.words(self.status.met.iter().map(|one| word(*one))).into(),
             self.mac.to_string().into(),
             look.since(Some(self.created_at)).into(),
             self.id.to_string().into(),
@@ -89,6 +97,29 @@ fn status(vm: &Vm, look: &Look) -> Cell {
     }
 }
 
+/// By what a guest was met, in the word of the API.
+const fn word(one: Sighting) -> &'static str {
+    match one {
+        Sighting::Lease => "lease",
+        Sighting::Arp => "arp",
+        Sighting::Agent => "agent",
+        Sighting::Metadata => "metadata",
+    }
+}
+
+/// The address, and how it is known.
+fn address(vm: &Vm) -> String {
+    let seen = vm.status.met.iter().map(|one| match one {
+        Sighting::Lease => "DHCP lease",
+        Sighting::Arp => "ARP",
+        Sighting::Agent => "guest agent",
+        Sighting::Metadata => "metadata",
+    });
+    let seen: Vec<_> = seen.collect();
+    let seen = if seen.is_empty() { "not seen yet".to_owned() } else { format!("seen: {}", seen.join(", ")) };
+    format!("{} (allocated; {seen})", vm.ip)
+}
+
 /// All that is known of a VM.
 pub(crate) fn details(vm: &Vm, look: &Look) -> Details {
     let ago = |text: String| if look.human { format!("{text} ago") } else { text };
@@ -97,15 +128,14 @@ pub(crate) fn details(vm: &Vm, look: &Look) -> Details {
         let attempts = error.attempts.map(|n| format!(" (tried {n} times)")).unwrap_or_default();
         format!("{}{attempts}", error.message)
     });
-    let user_data =
-        vm.user_data.as_ref().map(|data| format!("{} bytes, BLAKE3 {}", data.size, look.digest(data.digest)));
+    let document = |data: &UserDataInfo| format!("{} bytes, BLAKE3 {}", data.size, look.digest(data.digest));
     Details::default()
         .with("name", &vm.name)
         .with("status", status(vm, look).text)
         .with_some("since", vm.status.since.map(|at| ago(look.since(Some(at)))))
         .with_some("error", error)
         .with("node", &vm.node)
-        .with("ip", vm.ip)
+        .with("ip", address(vm))
         .with("cpus", vm.cpus)
         .with("memory", look.size(vm.memory))
         .with("disk", look.size(vm.disk))
@@ -113,7 +143,11 @@ pub(crate) fn details(vm: &Vm, look: &Look) -> Details {
         .with_each("labels", labels)
         .with("restart", restart(vm))
         .with_each("ssh keys", &vm.ssh_keys)
-        .with_some("user-data", user_data)
+        .with_some("user-data", vm.user_data.as_ref().map(document))
+        .with_some("network-config", vm.network_config.as_ref().map(document))
+        .with("datasource", vm.datasource)
+        .with("imds", vm.imds)
+        .with_some("instance-id", Some(&vm.instance_id).filter(|id| !id.is_empty()))
         .with("mac", vm.mac)
         .with("created", ago(look.since(Some(vm.created_at))))
         .with("generation", vm.generation)
@@ -150,12 +184,14 @@ pub(crate) mod tests {
         serde_json::from_str(
             r#"{
                 "id": "ec270707-0707-4707-8707-070707070707", "name": "web-1", "node": "n2",
-                "status": { "state": "running", "since": "2026-03-01T12:00:10Z", "pending": false },
+                "status": { "state": "running", "since": "2026-03-01T12:00:10Z", "pending": false, "met": ["lease", "metadata"] },
                 "desired": "running", "phase": "live", "cpus": 2, "memory": 4294967296, "disk": 10737418240,
                 "template": { "name": "debian-12", "version": "9f3c21ab01cd0000000000000000000000000000000000000000000000000000" },
                 "ip": "10.77.2.14", "mac": "52:54:0a:4d:02:0e", "labels": { "env": "prod", "team": "a,b" },
                 "restart": "on_failure", "ssh_keys": ["ssh-ed25519 AAAA me", "ssh-rsa BBBB you"],
                 "user_data": { "digest": "00000000000000000000000000000000000000000000000000000000000000ff", "size": 120 },
+                "network_config": { "digest": "00000000000000000000000000000000000000000000000000000000000000fe", "size": 42 },
+                "datasource": "no_cloud", "imds": "v2", "instance_id": "i-ec270707070747078707070707070707-1",
                 "generation": 1, "created_at": "2026-03-01T12:00:00Z"
             }"#,
         )
@@ -173,6 +209,7 @@ pub(crate) mod tests {
         stopped.name = "db-1".parse().unwrap();
         stopped.status.state = VmState::Stopped;
         stopped.desired = Desired::Stopped;
+        stopped.status.met.clear();
         let mut silent = vm();
         silent.name = "old-1".parse().unwrap();
         silent.status.silent = Some(Silent { since: Some(Time(Timestamp(look(true).now.0.0 - 12 * 60_000))) });
@@ -204,18 +241,18 @@ pub(crate) mod tests {
         "#]]
         .assert_eq(&shown(None, false).replace('\t', "|"));
         expect![[r#"
-            NAME   STATUS                                  NODE  CPU  MEMORY  IP          UP     DISK    TEMPLATE                LABELS             MAC                CREATED  ID
-            db-1   stopped                                 n2      2   4 GiB  10.77.2.14  -      10 GiB  debian-12@9f3c21ab01cd  env=prod,team=a,b  52:54:0a:4d:02:0e  1h       ec270707-0707-4707-8707-070707070707
-            old-1  unknown (n2 silent for 12min; running)  n2      2   4 GiB  10.77.2.14  -      10 GiB  debian-12@9f3c21ab01cd  env=prod,team=a,b  52:54:0a:4d:02:0e  1h       ec270707-0707-4707-8707-070707070707
-            tmp-1  running (deleting)                      n2      2   4 GiB  10.77.2.14  59min  10 GiB  debian-12@9f3c21ab01cd  env=prod,team=a,b  52:54:0a:4d:02:0e  1h       ec270707-0707-4707-8707-070707070707
-            web-1  running                                 n2      2   4 GiB  10.77.2.14  59min  10 GiB  debian-12@9f3c21ab01cd  env=prod,team=a,b  52:54:0a:4d:02:0e  1h       ec270707-0707-4707-8707-070707070707
+            NAME   STATUS                                  NODE  CPU  MEMORY  IP          UP     DISK    TEMPLATE                LABELS             SEEN            MAC                CREATED  ID
+            db-1   stopped                                 n2      2   4 GiB  10.77.2.14  -      10 GiB  debian-12@9f3c21ab01cd  env=prod,team=a,b  -               52:54:0a:4d:02:0e  1h       ec270707-0707-4707-8707-070707070707
+            old-1  unknown (n2 silent for 12min; running)  n2      2   4 GiB  10.77.2.14  -      10 GiB  debian-12@9f3c21ab01cd  env=prod,team=a,b  lease,metadata  52:54:0a:4d:02:0e  1h       ec270707-0707-4707-8707-070707070707
+            tmp-1  running (deleting)                      n2      2   4 GiB  10.77.2.14  59min  10 GiB  debian-12@9f3c21ab01cd  env=prod,team=a,b  lease,metadata  52:54:0a:4d:02:0e  1h       ec270707-0707-4707-8707-070707070707
+            web-1  running                                 n2      2   4 GiB  10.77.2.14  59min  10 GiB  debian-12@9f3c21ab01cd  env=prod,team=a,b  lease,metadata  52:54:0a:4d:02:0e  1h       ec270707-0707-4707-8707-070707070707
         "#]].assert_eq(&shown(Some(Format::Wide), true));
         expect![[r#"
-            name,status,node,cpu,memory,ip,up,disk,template,labels,mac,created,id
-            db-1,stopped,n2,2,4294967296,10.77.2.14,-,10737418240,debian-12@9f3c21ab01cd0000000000000000000000000000000000000000000000000000,"env=prod,team=a,b",52:54:0a:4d:02:0e,2026-03-01T12:00:00.000Z,ec270707-0707-4707-8707-070707070707
-            old-1,unknown,n2,2,4294967296,10.77.2.14,-,10737418240,debian-12@9f3c21ab01cd0000000000000000000000000000000000000000000000000000,"env=prod,team=a,b",52:54:0a:4d:02:0e,2026-03-01T12:00:00.000Z,ec270707-0707-4707-8707-070707070707
-            tmp-1,deleting,n2,2,4294967296,10.77.2.14,2026-03-01T12:00:10.000Z,10737418240,debian-12@9f3c21ab01cd0000000000000000000000000000000000000000000000000000,"env=prod,team=a,b",52:54:0a:4d:02:0e,2026-03-01T12:00:00.000Z,ec270707-0707-4707-8707-070707070707
-            web-1,running,n2,2,4294967296,10.77.2.14,2026-03-01T12:00:10.000Z,10737418240,debian-12@9f3c21ab01cd0000000000000000000000000000000000000000000000000000,"env=prod,team=a,b",52:54:0a:4d:02:0e,2026-03-01T12:00:00.000Z,ec270707-0707-4707-8707-070707070707
+            name,status,node,cpu,memory,ip,up,disk,template,labels,seen,mac,created,id
+            db-1,stopped,n2,2,4294967296,10.77.2.14,-,10737418240,debian-12@9f3c21ab01cd0000000000000000000000000000000000000000000000000000,"env=prod,team=a,b",-,52:54:0a:4d:02:0e,2026-03-01T12:00:00.000Z,ec270707-0707-4707-8707-070707070707
+            old-1,unknown,n2,2,4294967296,10.77.2.14,-,10737418240,debian-12@9f3c21ab01cd0000000000000000000000000000000000000000000000000000,"env=prod,team=a,b","lease,metadata",52:54:0a:4d:02:0e,2026-03-01T12:00:00.000Z,ec270707-0707-4707-8707-070707070707
+            tmp-1,deleting,n2,2,4294967296,10.77.2.14,2026-03-01T12:00:10.000Z,10737418240,debian-12@9f3c21ab01cd0000000000000000000000000000000000000000000000000000,"env=prod,team=a,b","lease,metadata",52:54:0a:4d:02:0e,2026-03-01T12:00:00.000Z,ec270707-0707-4707-8707-070707070707
+            web-1,running,n2,2,4294967296,10.77.2.14,2026-03-01T12:00:10.000Z,10737418240,debian-12@9f3c21ab01cd0000000000000000000000000000000000000000000000000000,"env=prod,team=a,b","lease,metadata",52:54:0a:4d:02:0e,2026-03-01T12:00:00.000Z,ec270707-0707-4707-8707-070707070707
         "#]].assert_eq(&shown(Some(Format::Csv), true).replace('\r', ""));
         expect![[r#"
             db-1
@@ -229,25 +266,29 @@ pub(crate) mod tests {
     #[test]
     fn one_vm_with_its_details() {
         expect![[r#"
-            name        web-1
-            status      running
-            since       59min ago
-            node        n2
-            ip          10.77.2.14
-            cpus        2
-            memory      4 GiB
-            disk        10 GiB
-            template    debian-12@9f3c21ab01cd
-            labels      env=prod
-                        team=a,b
-            restart     on-failure
-            ssh keys    ssh-ed25519 AAAA me
-                        ssh-rsa BBBB you
-            user-data   120 bytes, BLAKE3 000000000000
-            mac         52:54:0a:4d:02:0e
-            created     1h ago
-            generation  1
-            id          ec270707-0707-4707-8707-070707070707
+            name            web-1
+            status          running
+            since           59min ago
+            node            n2
+            ip              10.77.2.14 (allocated; seen: DHCP lease, metadata)
+            cpus            2
+            memory          4 GiB
+            disk            10 GiB
+            template        debian-12@9f3c21ab01cd
+            labels          env=prod
+                            team=a,b
+            restart         on-failure
+            ssh keys        ssh-ed25519 AAAA me
+                            ssh-rsa BBBB you
+            user-data       120 bytes, BLAKE3 000000000000
+            network-config  42 bytes, BLAKE3 000000000000
+            datasource      no_cloud
+            imds            v2
+            instance-id     i-ec270707070747078707070707070707-1
+            mac             52:54:0a:4d:02:0e
+            created         1h ago
+            generation      1
+            id              ec270707-0707-4707-8707-070707070707
         "#]]
         .assert_eq(&details(&vm(), &look(true)).render());
         let yaml = Out::of(Some(Format::Yaml), look(false), Terminal::default()).list_text(&[vm()]).unwrap();
@@ -259,6 +300,9 @@ pub(crate) mod tests {
                 state: running
                 since: "2026-03-01T12:00:10.000Z"
                 pending: false
+                met:
+                - lease
+                - metadata
               desired: running
               phase: live
               cpus: 2
@@ -279,6 +323,12 @@ pub(crate) mod tests {
               user_data:
                 digest: 00000000000000000000000000000000000000000000000000000000000000ff
                 size: 120
+              network_config:
+                digest: 00000000000000000000000000000000000000000000000000000000000000fe
+                size: 42
+              datasource: no_cloud
+              imds: v2
+              instance_id: i-ec270707070747078707070707070707-1
               generation: 1
               created_at: "2026-03-01T12:00:00.000Z"
         "#]]

@@ -1,8 +1,10 @@
 //! A server that answers as it is told, on a socket of its own, and remembers what it was asked; and a way to run `waifuctl`
 //! against it.
 
+pub(crate) mod documents;
+
 use bytes::Bytes;
-use http::{Request, Response, StatusCode};
+use http::{Request, Response, StatusCode, request::Parts};
 use http_body_util::{BodyExt as _, Full};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
@@ -13,11 +15,19 @@ use std::{
     sync::{Arc, Mutex},
     time::Duration,
 };
-use tokio::{net::UnixListener, process::Command, task::JoinHandle};
+use tokio::{
+    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
+    net::UnixListener,
+    process::Command,
+    task::JoinHandle,
+};
 use waifud_api::problem::{Problem, ProblemCode};
 
 /// What a command may take here, on however busy a machine.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+
+/// What a terminal shows when it may be typed on.
+const READY: &str = "ready";
 
 /// A request, in short: `POST /api/v1/vms`.
 pub(crate) type Line = String;
@@ -40,6 +50,11 @@ impl Drop for Fake {
 impl Fake {
     /// Serves what `answer` says to each request's line and body.
     pub(crate) fn serve(answer: impl Fn(&str, &[u8]) -> Reply + Send + Sync + 'static) -> Self {
+        Self::serve_whole(move |head, body| answer(&line(head), body))
+    }
+
+    /// Serves what `answer` says to each request.
+    pub(crate) fn serve_whole(answer: impl Fn(&Parts, &[u8]) -> Reply + Send + Sync + 'static) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let listener = UnixListener::bind(dir.path().join("api.sock")).unwrap();
         let asked = Arc::new(Mutex::new(Vec::new()));
@@ -51,10 +66,10 @@ impl Fake {
                 let service = service_fn(move |request: Request<Incoming>| {
                     let (answer, kept) = (Arc::clone(&answer), Arc::clone(&kept));
                     async move {
-                        let line = format!("{} {}", request.method(), request.uri());
-                        let body = request.into_body().collect().await.unwrap().to_bytes();
-                        kept.lock().unwrap().push(line.clone());
-                        Ok::<_, Infallible>(answer(&line, &body))
+                        let (head, body) = request.into_parts();
+                        let body = body.collect().await.unwrap().to_bytes();
+                        kept.lock().unwrap().push(line(&head));
+                        Ok::<_, Infallible>(answer(&head, &body))
                     }
                 });
                 tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
@@ -71,14 +86,53 @@ impl Fake {
     /// `waifuctl` with these arguments, in an environment without surprises, its stdin empty.
     pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = waifuctl(args);
-        command.env("WAIFU_HOST", format!("unix:{}", self.dir.path().join("api.sock").display()));
+        command.env("WAIFU_HOST", self.endpoint());
         command
+    }
+
+    /// `waifuctl` with these arguments on a terminal of its own, where somebody types this and uses this editor. What it writes
+    /// to stdout and stderr comes together, as on a terminal. `dir` is where it puts temporary files.
+    pub(crate) async fn on_terminal(&self, args: &[&str], editor: &str, typed: &str, dir: &std::path::Path) -> Ended {
+        let line: Vec<_> =
+            [env!("CARGO_BIN_EXE_waifuctl")].iter().chain(args).map(|word| format!("'{word}'")).collect();
+        // What is typed must not be mixed with what is shown; it is typed once the terminal has agreed to that.
+        let line = format!("stty -echo; echo {READY}; {}", line.join(" "));
+        // script(1) is Debian's own way to a terminal, and in every installation.
+        let mut command = Command::new("script");
+        command.args(["-qec", &line, "/dev/null"]).env_clear().kill_on_drop(true);
+        command.env("WAIFU_HOST", self.endpoint()).env("EDITOR", editor).env("TMPDIR", dir);
+        command.env("NO_COLOR", "1").env("TERM", "dumb").env("PATH", "/usr/bin:/bin");
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        // Held until the end: a terminal does not hang up because nobody types.
+        let mut keyboard = child.stdin.take().unwrap();
+        let mut screen = BufReader::new(child.stdout.take().unwrap());
+        let watched = async {
+            let mut shown = String::new();
+            while shown.trim_end() != READY {
+                shown.clear();
+                assert!(screen.read_line(&mut shown).await.unwrap() > 0, "the terminal ended before it was ready");
+            }
+            keyboard.write_all(typed.as_bytes()).await.unwrap();
+            shown.clear();
+            screen.read_to_string(&mut shown).await.unwrap();
+            (child.wait().await.unwrap(), shown)
+        };
+        let (status, shown) = tokio::time::timeout(DEADLINE, watched).await.expect("it ends in time");
+        Ended { code: status.code().unwrap_or(-1), out: shown.replace("\r\n", "\n"), err: String::new() }
+    }
+
+    fn endpoint(&self) -> String {
+        format!("unix:{}", self.dir.path().join("api.sock").display())
     }
 
     /// Runs `waifuctl` to its end.
     pub(crate) async fn run(&self, args: &[&str]) -> Ended {
         ended(self.command(args)).await
     }
+}
+
+fn line(head: &Parts) -> Line {
+    format!("{} {}", head.method, head.uri)
 }
 
 /// How a command ended.

@@ -53,12 +53,10 @@ impl Client {
     pub async fn set_cloud_defaults(
         &self,
         documents: &CloudDefaults,
-        dry_run: bool,
         expect: Generation,
         key: &IdempotencyKey,
     ) -> Result<Answer<CloudInitSaved>, ClientError> {
-        let path = queried(paths::CLUSTER_CLOUD_INIT, CloudInitQuery { rerun: false, dry_run });
-        self.replace(path, documents, expect, key).await
+        self.replace(paths::CLUSTER_CLOUD_INIT.to_owned(), documents, expect, key).await
     }
 
     async fn versioned<T: DeserializeOwned>(&self, path: String) -> Result<Answer<(T, Generation)>, ClientError> {
