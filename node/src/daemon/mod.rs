@@ -11,8 +11,11 @@
 //!                           libvirt, volumes, images, network ─> Reconciler
 //! ```
 
+mod cache;
 mod clock;
 mod desk;
+mod guest_services;
+mod guests;
 mod https;
 mod image_ports;
 mod init;

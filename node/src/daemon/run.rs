@@ -3,6 +3,7 @@
 use super::{
     clock::{self, WallClock},
     desk::{Desk, TokenMint},
+    guest_services::{self, GuestServicesError},
     https::{self, HttpsError},
     image_ports::{GossipImagePeers, ImageBlocks, WebImages},
     layout::Layout,
@@ -97,6 +98,9 @@ pub enum RunError {
     /// Guests cannot be run.
     #[error("guests cannot be run")]
     Workload(#[from] workload::WorkloadError),
+    /// Guests cannot be served.
+    #[error("guests cannot be served")]
+    GuestServices(#[from] GuestServicesError),
 }
 
 /// Serves until `stop`. Guests run on, whatever happens here.
@@ -229,6 +233,16 @@ impl LocalNode {
         let workload =
             Workload::start(config, layout, &cluster, &record, &facts, store, gossip, consensus, stop).await?;
         tasks.attach(workload.reconciler());
+        let needs = guest_services::Needs {
+            config,
+            layout,
+            cluster: &cluster,
+            record: &record,
+            consensus,
+            hypervisor: workload.hypervisor(),
+            reconciler: workload.reconciler(),
+        };
+        guest_services::start(needs, tracker, stop)?;
         let ended = wait_for_end(&mut known, stop).await;
         stopping();
         workload.stop().await;

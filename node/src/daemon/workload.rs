@@ -66,6 +66,7 @@ pub enum WorkloadError {
 /// What runs guests.
 #[derive(Debug)]
 pub(super) struct Workload {
+    hypervisor: Arc<Libvirt>,
     reconciler: Arc<Reconciler>,
     network: JoinHandle<()>,
     garbage: JoinHandle<()>,
@@ -108,7 +109,7 @@ impl Workload {
         let mut settings = Settings::new(u64::from_be_bytes(random::bytes()));
         settings.patience.grace = config.hypervisor.shutdown_grace;
         let edges = Edges {
-            hypervisor,
+            hypervisor: hypervisor.clone(),
             volumes: Arc::new(volumes),
             images: Arc::new(AnnouncedStore::new(store.clone(), gossip.clone()).await?),
             network,
@@ -119,10 +120,17 @@ impl Workload {
         };
         let garbage = image_ports::collect_garbage(store, gossip.clone(), consensus.clone(), stop.clone());
         Ok(Self {
+            hypervisor,
             reconciler: Arc::new(Reconciler::start(edges, shape, settings)),
             network: tokio::spawn(keeper),
             garbage: tokio::spawn(garbage),
         })
+    }
+
+    /// For whoever has to know which guests run here.
+    #[must_use]
+    pub(super) fn hypervisor(&self) -> Arc<dyn Hypervisor> {
+        self.hypervisor.clone()
     }
 
     /// For whoever asks what is known of VMs.
