@@ -2,10 +2,10 @@
 //!
 //! ```text
 //!   decrypted IPv4 packets ──> stack ──> serve ──> Guests (the node's replica) ──> documents
-//!                              who asks = the accepted socket's remote end
+//!                          who asks = the accepted socket's remote end  └──> cache: what the replica does not have yet
 //! ```
 //!
-//! This crate opens no socket on the host and knows no WireGuard: packets come by a channel.
+//! This crate listens on nothing of the host and knows no WireGuard: packets come by a channel.
 
 pub mod cache;
 pub mod serve;

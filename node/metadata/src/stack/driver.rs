@@ -79,7 +79,7 @@ impl<P: AsRef<[u8]> + From<Vec<u8>>> Driver<P> {
     pub(super) async fn run(mut self, mut rx: mpsc::Receiver<P>) {
         let bell = self.bell.clone();
         let (mut packets, mut rung) = (Vec::with_capacity(BATCH), Vec::new());
-        let accepted = self.accepted.clone();
+        let (tx, accepted) = (self.tx.clone(), self.accepted.clone());
         let sleep = tokio::time::sleep_until(self.started);
         tokio::pin!(sleep);
         let mut listening = true;
@@ -91,7 +91,6 @@ impl<P: AsRef<[u8]> + From<Vec<u8>>> Driver<P> {
             {
                 sleep.as_mut().reset(next);
             }
-            let tx = self.tx.clone();
             tokio::select! {
                 taken = rx.recv_many(&mut packets, BATCH) => {
                     if taken == 0 {
