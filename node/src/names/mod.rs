@@ -1,17 +1,17 @@
 //! Names of VMs and nodes as DNS: `<vm>.waifu.internal`, `<node>.node.waifu.internal` and the way back from addresses.
 //!
-//! In: questions that the guests' dnsmasq forwards, and what the local replica says about the whole cluster; out: answers,
-//! also without quorum. This room asks nobody else for names: what lies outside of the zone is refused, and dnsmasq sends it
-//! elsewhere by itself.
+//! In: questions that the guests' dnsmasq forwards, and what the local replica says about the whole cluster; out:
+//! answers, also without quorum. This room asks nobody else for names: what lies outside of the zone is refused, and
+//! dnsmasq sends it elsewhere by itself.
 //!
 //! ```text
 //!   guest ──> dnsmasq on the bridge ──(our zones)──> server ──> zone (pure) ──> Records: the replica
 //!                     └──(all else)──> the host's resolvers, or [network] dns
 //! ```
 //!
-//! While waifud is away, dnsmasq says nothing to questions for these zones, and whoever asked asks again; it never says a
-//! wrong address, for it keeps no names of its own and remembers an answer for [`TTL`] seconds. DHCP and all other names
-//! are not touched.
+//! While waifud is away, dnsmasq says nothing to questions for these zones, and whoever asked asks again; it never says
+//! a wrong address, for it keeps no names of its own and remembers an answer for [`TTL`] seconds. DHCP and all other
+//! names are not touched.
 
 mod replica;
 mod server;

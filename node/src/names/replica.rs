@@ -1,5 +1,5 @@
-//! The local replica as [`Records`]. In: a handle on the replicated state; out: addresses and names as this node knows them,
-//! which may be a moment behind the cluster. Waits for no other node.
+//! The local replica as [`Records`]. In: a handle on the replicated state; out: addresses and names as this node knows
+//! them, which may be a moment behind the cluster. Waits for no other node.
 
 use super::{Owner, Records, RecordsError};
 use async_trait::async_trait;

@@ -1,6 +1,6 @@
-//! The sockets: UDP and TCP on the loopback. In: messages; out: what [`wire`](super::wire) makes of them. Everything is bounded,
-//! because a guest decides how much dnsmasq asks: beyond the bounds, datagrams wait in the socket (and are lost there), and
-//! connections wait to be accepted.
+//! The sockets: UDP and TCP on the loopback. In: messages; out: what [`wire`](super::wire) makes of them. Everything is
+//! bounded, because a guest decides how much dnsmasq asks: beyond the bounds, datagrams wait in the socket (and are
+//! lost there), and connections wait to be accepted.
 //!
 //! hickory's own server is not used: it starts a task for each datagram and each connection, however many come.
 
@@ -19,16 +19,17 @@ use tokio::{
     time::timeout,
 };
 
-/// Where questions are taken unless the configuration says otherwise: on the loopback, beside waifud's other ports. Guests never
-/// see it; dnsmasq asks here for them.
+/// Where questions are taken unless the configuration says otherwise: on the loopback, beside waifud's other ports.
+/// Guests never see it; dnsmasq asks here for them.
 pub const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 7453);
 
-/// Questions by UDP that are looked up at the same time; a few more than the replica has readers keep those busy. dnsmasq itself has at
-/// most 150 under way.
+/// Questions by UDP that are looked up at the same time; a few more than the replica has readers keep those busy.
+/// dnsmasq itself has at most 150 under way.
 const UDP_AT_ONCE: usize = 64;
 /// Connections at the same time: dnsmasq has at most 20, the rest are for people who try things out.
 const TCP_AT_ONCE: usize = 32;
-/// A connection that says nothing for this long is closed, and an answer not taken by then lost (RFC 7766: some seconds).
+/// A connection that says nothing for this long is closed, and an answer not taken by then lost (RFC 7766: some
+/// seconds).
 const IDLE: Duration = Duration::from_secs(10);
 /// No question is longer: a name, 255 bytes, with its header and room for EDNS options.
 const LONGEST: usize = 4096;

@@ -1,5 +1,5 @@
-//! One DNS message in, one out (RFC 1035, RFC 6891). Pure but for the look-up behind [`Zone`]. Answers are short, one record
-//! at most and its question, so that none is ever cut off, not even in the 512 bytes of plain UDP.
+//! One DNS message in, one out (RFC 1035, RFC 6891). Pure but for the look-up behind [`Zone`]. Answers are short, one
+//! record at most and its question, so that none is ever cut off, not even in the 512 bytes of plain UDP.
 
 use super::{
     Records,

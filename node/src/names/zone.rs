@@ -1,5 +1,5 @@
-//! What the zone says, without sockets: where a name lies, and what to answer once it is known what is there. In: a question
-//! and, through [`Records`], one look-up; out: an [`Answer`].
+//! What the zone says, without sockets: where a name lies, and what to answer once it is known what is there. In: a
+//! question and, through [`Records`], one look-up; out: an [`Answer`].
 //!
 //! ```text
 //!   waifu.internal                  SOA, NS
@@ -23,12 +23,14 @@ use ipnet::Ipv4Net;
 use std::net::Ipv4Addr;
 use waifud_model::name::{NodeName, VmName};
 
-/// For how long an address may be remembered, in seconds. Short, for a name that was deleted may be given again at once.
+/// For how long an address may be remembered, in seconds. Short, for a name that was deleted may be given again at
+/// once.
 pub const TTL: u32 = 5;
-/// For how long it may be remembered that there is nothing, in seconds: not at all, so that a VM's name is found as soon as the
-/// VM is there, also by whoever asked too early.
+/// For how long it may be remembered that there is nothing, in seconds: not at all, so that a VM's name is found as
+/// soon as the VM is there, also by whoever asked too early.
 const NEGATIVE_TTL: u32 = 0;
-/// Zones are never transferred, so that the serial and the timers of the SOA are for nobody; these are RFC 6303's (section 3).
+/// Zones are never transferred, so that the serial and the timers of the SOA are for nobody; these are RFC 6303's
+/// (section 3).
 const SERIAL: u32 = 1;
 const REFRESH: i32 = 3600;
 const RETRY: i32 = 1200;
@@ -207,8 +209,8 @@ fn absolute(text: &str) -> Option<Name> {
     Some(name)
 }
 
-/// The zones that addresses of `net` are looked up in, without the dot at the end. DNS divides addresses at their dots, so
-/// that a network in between takes several: a /20 sixteen of a /24. At most 128.
+/// The zones that addresses of `net` are looked up in, without the dot at the end. DNS divides addresses at their dots,
+/// so that a network in between takes several: a /20 sixteen of a /24. At most 128.
 #[must_use]
 pub fn reverse_zones(net: Ipv4Net) -> Vec<String> {
     let prefix = net.prefix_len().next_multiple_of(8).clamp(8, 32);

@@ -1,9 +1,10 @@
-//! What dnsmasq is told beside what libvirt tells it. Pure. In: the layout of the network; out: lines of its configuration.
+//! What dnsmasq is told beside what libvirt tells it. Pure. In: the layout of the network; out: lines of its
+//! configuration.
 //!
-//! It answers for no name of a VM by itself. Would it know them, from reservations or from what guests call themselves, it
-//! would say them for as long as a lease lasts, also when the VM is gone and another node has a new one of that name; and it
-//! would know this node's only. It asks the [name server](crate::names) of this node instead. While that is away, names of VMs
-//! do not resolve (never wrongly); addresses are given out, and all other names resolve, as ever.
+//! It answers for no name of a VM by itself. Would it know them, from reservations or from what guests call themselves,
+//! it would say them for as long as a lease lasts, also when the VM is gone and another node has a new one of that
+//! name; and it would know this node's only. It asks the [name server](crate::names) of this node instead. While that
+//! is away, names of VMs do not resolve (never wrongly); addresses are given out, and all other names resolve, as ever.
 
 use super::layout::{DOMAIN, MESH, NetworkLayout};
 use crate::names::reverse_zones;

@@ -1,5 +1,5 @@
-//! The packet filter around the guests' network: an nftables table of our own, replaced as a whole in one transaction. Other
-//! tables are never read or written; a packet we accept may still be dropped by one of them.
+//! The packet filter around the guests' network: an nftables table of our own, replaced as a whole in one transaction.
+//! Other tables are never read or written; a packet we accept may still be dropped by one of them.
 //!
 //! ```text
 //!   guest ──> the host            DHCP, DNS on the gateway, ICMP; else refused

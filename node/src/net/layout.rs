@@ -1,5 +1,5 @@
-//! What the guests' network of a node looks like: pure values that the libvirt network and the packet filter are rendered
-//! from. In: the node's subnet, the cluster's addresses, the configuration. No calls go out from here.
+//! What the guests' network of a node looks like: pure values that the libvirt network and the packet filter are
+//! rendered from. In: the node's subnet, the cluster's addresses, the configuration. No calls go out from here.
 
 use ipnet::Ipv4Net;
 use std::net::{Ipv4Addr, SocketAddr};

@@ -1,10 +1,10 @@
-//! Names of VMs on the node itself, where systemd-resolved looks names up: one of its interfaces gets the guests' DNS server,
-//! for our zones alone. In: a [`Registration`]; out: calls of `resolvectl`, which asks resolved over D-Bus. What is set this
-//! way lives as long as the interface and resolved itself do; nothing is written to a file.
+//! Names of VMs on the node itself, where systemd-resolved looks names up: one of its interfaces gets the guests' DNS
+//! server, for our zones alone. In: a [`Registration`]; out: calls of `resolvectl`, which asks resolved over D-Bus.
+//! What is set this way lives as long as the interface and resolved itself do; nothing is written to a file.
 //!
-//! resolved sends questions for an interface through that interface, also those to an address of this host. The interface has to have
-//! the server's address for them to arrive (systemd issue 40534), and to be up at all times, which a bridge without guests is
-//! not: hence the mesh's, with the gateway's address as a /32.
+//! resolved sends questions for an interface through that interface, also those to an address of this host. The
+//! interface has to have the server's address for them to arrive (systemd issue 40534), and to be up at all times,
+//! which a bridge without guests is not: hence the mesh's, with the gateway's address as a /32.
 
 use super::layout::DOMAIN;
 use crate::names::reverse_zones;
@@ -76,8 +76,8 @@ impl Resolved {
         Self { program: program.into() }
     }
 
-    /// Has resolved ask `registration.server` for our names. May be called again whenever the interface is new or resolved was
-    /// restarted; a repetition changes nothing.
+    /// Has resolved ask `registration.server` for our names. May be called again whenever the interface is new or
+    /// resolved was restarted; a repetition changes nothing.
     ///
     /// # Errors
     /// If resolved runs and does not do it.

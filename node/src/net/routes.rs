@@ -1,9 +1,9 @@
-//! Are the cluster's addresses free on this host? In: the kernel's routes and addresses; out: those that would be cut off, and
-//! those that only a node with a view of the whole cluster can tell from its own. Changes nothing.
+//! Are the cluster's addresses free on this host? In: the kernel's routes and addresses; out: those that would be cut
+//! off, and those that only a node with a view of the whole cluster can tell from its own. Changes nothing.
 //!
-//! Ours are what leads to our own interfaces, and the mesh's table. What Tailscale leads to is, within the cluster's addresses,
-//! usually ours as well: another node's subnet that its tailscaled offers. Our rules come before Tailscale's, so that nothing is cut
-//! off by it; [`conflicts`] names it all the same when it is no node's subnet.
+//! Ours are what leads to our own interfaces, and the mesh's table. What Tailscale leads to is, within the cluster's
+//! addresses, usually ours as well: another node's subnet that its tailscaled offers. Our rules come before
+//! Tailscale's, so that nothing is cut off by it; [`conflicts`] names it all the same when it is no node's subnet.
 
 use super::NetworkError;
 use futures::TryStreamExt;
@@ -41,8 +41,8 @@ impl fmt::Display for UsedNetwork {
 /// The interface of tailscaled, unless it is told another name.
 const TAILSCALE: &str = "tailscale0";
 
-/// Does `used` meet `cidr`, and is not behind one of our `own` interfaces? Default routes lead everywhere and count as nothing,
-/// also in the two halves that some VPNs write them in.
+/// Does `used` meet `cidr`, and is not behind one of our `own` interfaces? Default routes lead everywhere and count as
+/// nothing, also in the two halves that some VPNs write them in.
 fn meets(cidr: Ipv4Net, used: &UsedNetwork, own: &[&str]) -> bool {
     let net = used.network;
     let shared = net.contains(&cidr.network()) || cidr.contains(&net.network());
@@ -60,8 +60,9 @@ pub(super) fn overlaps(cidr: Ipv4Net, used: &[UsedNetwork], own: &[&str]) -> Vec
     in_order(used.iter().filter(|used| meets(cidr, used, own) && !offered(used)).cloned())
 }
 
-/// All networks of this host that overlap the cluster's addresses or those of a node or a peer, for people to look at. `subnets` are
-/// theirs; what Tailscale leads to is no conflict where it is exactly one of them. `own` interfaces are ours.
+/// All networks of this host that overlap the cluster's addresses or those of a node or a peer, for people to look at.
+/// `subnets` are theirs; what Tailscale leads to is no conflict where it is exactly one of them. `own` interfaces are
+/// ours.
 #[must_use]
 pub fn conflicts(cluster: Ipv4Net, subnets: &[Ipv4Net], used: &[UsedNetwork], own: &[&str]) -> Vec<UsedNetwork> {
     let ranges: Vec<_> = [cluster].into_iter().chain(subnets.iter().copied()).collect();

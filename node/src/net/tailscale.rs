@@ -1,5 +1,6 @@
-//! Where tailscaled runs, it is asked to offer the guests' subnet to its network, beside whatever it offers already. In: the
-//! subnet; out: a change of tailscaled's `AdvertiseRoutes`, and of nothing else. Routes of others are never taken away.
+//! Where tailscaled runs, it is asked to offer the guests' subnet to its network, beside whatever it offers already.
+//! In: the subnet; out: a change of tailscaled's `AdvertiseRoutes`, and of nothing else. Routes of others are never
+//! taken away.
 //!
 //! tailscaled's local API is HTTP on a UNIX socket: `GET` and `PATCH /localapi/v0/prefs`, which Tailscale calls stable
 //! (`client/local`, `ipn.MaskedPrefs`: a field counts if its `…Set` is true). An offered route takes effect once the
@@ -43,7 +44,10 @@ pub enum Advertised {
 #[derive(Debug, thiserror::Error)]
 pub enum TailscaleError {
     /// The socket is there and cannot be used.
-    #[error("{socket} cannot be used; waifud has to run as root, or as tailscale's operator (tailscale set --operator)", socket = .socket.display())]
+    #[error(
+        "{socket} cannot be used; waifud has to run as root, or as tailscale's operator (tailscale set --operator)",
+        socket = .socket.display()
+    )]
     Permission {
         /// The socket.
         socket: PathBuf,
@@ -98,8 +102,8 @@ impl Tailscale {
         Self { socket: socket.into() }
     }
 
-    /// Has `subnet` offered. Does no harm when it is already, and so may be called from time to time: tailscaled may have come
-    /// up meanwhile, or somebody may have set its routes anew.
+    /// Has `subnet` offered. Does no harm when it is already, and so may be called from time to time: tailscaled may
+    /// have come up meanwhile, or somebody may have set its routes anew.
     ///
     /// # Errors
     /// If tailscaled runs and does not do it.
@@ -115,8 +119,9 @@ impl Tailscale {
         self.change(|routes| without(routes, subnet)).await
     }
 
-    /// Reads the routes and writes what `plan` makes of them. Between the two, somebody may set routes by hand and have it
-    /// undone: the protocol knows no condition. Nothing is written when nothing changes, which keeps that to two moments.
+    /// Reads the routes and writes what `plan` makes of them. Between the two, somebody may set routes by hand and have
+    /// it undone: the protocol knows no condition. Nothing is written when nothing changes, which keeps that to two
+    /// moments.
     async fn change(&self, plan: impl FnOnce(&[String]) -> Option<Vec<String>>) -> Result<Advertised, TailscaleError> {
         let Some(prefs) = self.ask("tell its routes", Method::GET, Vec::new()).await? else {
             tracing::debug!(socket = %self.socket.display(), "no tailscaled runs here");

@@ -1,5 +1,5 @@
-//! The libvirt network as XML: what we write, and what we read back of one that is there. Pure. Elements and their meaning:
-//! <https://libvirt.org/formatnetwork.html>.
+//! The libvirt network as XML: what we write, and what we read back of one that is there. Pure. Elements and their
+//! meaning: <https://libvirt.org/formatnetwork.html>.
 
 use super::{
     Reservation,
@@ -187,8 +187,8 @@ impl Seen {
         quick_xml::de::from_str(xml)
     }
 
-    /// The reservations, in the order of their addresses. Entries that are none of ours (without an address or a MAC) are
-    /// left out: nothing we do concerns them.
+    /// The reservations, in the order of their addresses. Entries that are none of ours (without an address or a MAC)
+    /// are left out: nothing we do concerns them.
     pub(super) fn reservations(&self) -> Vec<Reservation> {
         let hosts = self.ip.iter().flat_map(|ip| &ip.dhcp.host);
         let reservation = |host: &Host| {

@@ -1,5 +1,5 @@
-//! The lines as text, and a real dnsmasq that has them beside what libvirt writes, between a guest, the name server and an
-//! upstream resolver: namespaces, made inside of one that is gone with the test.
+//! The lines as text, and a real dnsmasq that has them beside what libvirt writes, between a guest, the name server and
+//! an upstream resolver: namespaces, made inside of one that is gone with the test.
 
 use super::{super::layout::example, *};
 use crate::names::{

@@ -1,5 +1,5 @@
-//! The ruleset as text, in front of the real `nft`, and in the way of real packets: a guest, the host and a machine outside
-//! are network namespaces, made inside of one that is gone with the test.
+//! The ruleset as text, in front of the real `nft`, and in the way of real packets: a guest, the host and a machine
+//! outside are network namespaces, made inside of one that is gone with the test.
 
 use super::{super::layout::example, *};
 use expect_test::expect_file;
@@ -54,9 +54,9 @@ fn it_replaces_itself_and_leaves_others_alone() {
     assert_eq!(in_namespace(&script, ""), "table inet other\ntable inet waifud\n1\n");
 }
 
-/// The example's network with a guest in it; a machine outside, which is a stranger at 203.0.113.2, a friend at 192.168.10.2
-/// and the metadata service of the cloud this host is in; and the mesh, with a guest of another node at 10.77.9.2, a laptop at
-/// 10.77.255.2 and our own metadata service. Only the mesh's end here has a small MTU.
+/// The example's network with a guest in it; a machine outside, which is a stranger at 203.0.113.2, a friend at
+/// 192.168.10.2 and the metadata service of the cloud this host is in; and the mesh, with a guest of another node at
+/// 10.77.9.2, a laptop at 10.77.255.2 and our own metadata service. Only the mesh's end here has a small MTU.
 const LANDSCAPE: &str = r#"
 mount -t tmpfs none /run; mkdir /run/netns
 for ns in guest outside mesh; do ip netns add $ns; ip -n $ns link set lo up; done

@@ -30,8 +30,8 @@ fn only_our_names_are_asked_for_there() {
     assert_eq!(plan(&wide)[1].join(" "), "domain waifu0 ~waifu.internal ~76.10.in-addr.arpa ~77.10.in-addr.arpa");
 }
 
-/// A program that notes its arguments and does `then`. A link to one that is there: another test that starts a process at the wrong
-/// moment would keep a fresh one open for writing, and then it cannot be run.
+/// A program that notes its arguments and does `then`. A link to one that is there: another test that starts a process
+/// at the wrong moment would keep a fresh one open for writing, and then it cannot be run.
 fn resolvectl(dir: &Path, then: &str) -> Resolved {
     let program = dir.join("resolvectl");
     symlink(concat!(env!("CARGO_MANIFEST_DIR"), "/src/net/resolved/resolvectl.sh"), &program).unwrap();

@@ -1,5 +1,6 @@
-//! Against a server that does what tailscaled's local API does with preferences (`ipn/localapi`, `ipn/ipnlocal`, 1.90): it
-//! takes one host name only, changes what is marked as set and nothing else, and refuses routes with bits beyond the prefix.
+//! Against a server that does what tailscaled's local API does with preferences (`ipn/localapi`, `ipn/ipnlocal`, 1.90):
+//! it takes one host name only, changes what is marked as set and nothing else, and refuses routes with bits beyond the
+//! prefix.
 
 use super::*;
 use axum::{Json, Router, extract::State, routing::get};
