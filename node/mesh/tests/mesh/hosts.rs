@@ -105,3 +105,12 @@ fn routes_into_a_cluster_without_the_bridge_are_tried_and_said() {
     assert!(a.space.ip("rule").contains("5199:"));
     assert!(try_run(&["true"]).status.success());
 }
+
+#[test]
+fn asking_the_kernel_for_wireguard_leaves_nothing_behind() {
+    let wire = Wire::new();
+    let a = Host::new(&wire, 1);
+    let has = a.space.block_on(waifud_mesh::kernel_available);
+    println!("WireGuard in this kernel: {has}");
+    assert!(!a.space.ip("-o link").contains("wgp"));
+}

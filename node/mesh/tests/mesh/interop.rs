@@ -7,15 +7,17 @@ use crate::lab::{Host, Wire, echo, eventually, installed, reach, status_of, tran
 /// Another implementation on a host of ours, with the same plan of addresses.
 struct Stock {
     child: Child,
+    interface: String,
 }
 
 impl Stock {
-    fn start(on: &Host, peer: &Host, mut command: std::process::Command) -> Self {
+    fn start(on: &Host, peer: &Host, interface: String, mut command: std::process::Command) -> Self {
         let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        let stock = Self { child };
+        let stock = Self { child, interface };
+        let name = &stock.interface;
         eventually("the interface is there", || {
             let links = on.space.ip("-o link");
-            links.contains("wg9").then_some(())
+            links.contains(name).then_some(())
         });
         let room = tempfile::tempdir().unwrap();
         let path = room.path().join("wg.conf");
@@ -28,11 +30,11 @@ impl Stock {
         );
         std::fs::write(&path, text).unwrap();
         eventually("wg can speak to it", || {
-            let words = ["wg", "setconf", "wg9", path.to_str().unwrap()];
+            let words = ["wg", "setconf", name, path.to_str().unwrap()];
             on.space.command(words[0]).args(&words[1..]).output().unwrap().status.success().then_some(())
         });
-        on.space.ip("link set wg9 mtu 1420 up");
-        on.space.ip(&format!("route add {} dev wg9 src {}", peer.subnet(), on.gateway()));
+        on.space.ip(&format!("link set {name} mtu 1420 up"));
+        on.space.ip(&format!("route add {} dev {name} src {}", peer.subnet(), on.gateway()));
         stock
     }
 }
@@ -53,8 +55,10 @@ fn works_with(program: &str, arguments: &[&str]) {
     let (ours, theirs) = (Host::new(&wire, 1), Host::new(&wire, 2));
     let (mesh, _link) = ours.start(&[&theirs]);
     let mut command = theirs.space.command(program);
-    command.args(arguments);
-    let _stock = Stock::start(&theirs, &ours, command);
+    // Their control sockets are in one directory for all namespaces, so each needs a name of its own.
+    let interface = format!("wg{}{}", program.len(), std::process::id() % 1_000_000);
+    command.args(arguments).arg(&interface);
+    let stock = Stock::start(&theirs, &ours, interface, command);
     echo(&ours);
     echo(&theirs);
     println!("{program}: {:?} there and back", reach(&ours, &theirs));
@@ -65,16 +69,16 @@ fn works_with(program: &str, arguments: &[&str]) {
     }
     let status = status_of(&mesh, &theirs);
     assert!(status.last_handshake.is_some() && status.rx > 16 << 20, "{status:?}");
-    let shown = theirs.space.exec(&["wg", "show", "wg9"]);
+    let shown = theirs.space.exec(&["wg", "show", &stock.interface]);
     assert!(shown.contains(&ours.key.public().to_string()) && shown.contains("latest handshake"), "{shown}");
 }
 
 #[test]
 fn wireguard_go() {
-    works_with("wireguard-go", &["-f", "wg9"]);
+    works_with("wireguard-go", &["-f"]);
 }
 
 #[test]
 fn boringtun_cli() {
-    works_with("boringtun-cli", &["-f", "--disable-drop-privileges", "wg9"]);
+    works_with("boringtun-cli", &["-f", "--disable-drop-privileges"]);
 }
