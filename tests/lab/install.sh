@@ -15,9 +15,11 @@ virtual=(libvirt-dev libvirt-daemon-system libvirt-daemon-driver-qemu libvirt-cl
 lab=(curl dnsmasq-base ebtables iproute2 iptables jq nftables
 	busybox-static cpio dosfstools fdisk mtools syslinux syslinux-common)
 panel=(nodejs npm)
-# The panel is looked at in a real browser.
-test=(chromium)
-bench=(etcd-server)
+# The panel is looked at in a real browser; mmdebstrap makes the guest with cloud-init; the others stand for what an operator
+# has beside waifud: a cache, a laptop in the mesh, a client of guests.
+test=(chromium mmdebstrap e2fsprogs redis-server wireguard-tools openssh-client ldnsutils)
+# Whom waifud is measured beside.
+bench=(etcd-server nginx-light redis-server wireguard-tools)
 # Downloaded when the guest is made, so apt has to know it.
 guest_kernel=linux-image-cloud-amd64
 backports_list=/etc/apt/sources.list.d/waifud-lab-backports.sources
@@ -122,6 +124,8 @@ if [ ${#packages[@]} -gt 0 ]; then
 	install "${packages[@]}"
 	[[ " ${packages[*]} " != *" libvirt-daemon-system "* ]] || disable_services '^libvirt'
 	[[ " ${packages[*]} " != *" etcd-server "* ]] || disable_services '^etcd'
+	[[ " ${packages[*]} " != *" redis-server "* ]] || disable_services '^redis'
+	[[ " ${packages[*]} " != *" nginx-light "* ]] || disable_services '^nginx'
 fi
 knows_the_kernel || die "apt does not know $guest_kernel"
 mapfile -t packages < <(missing "$purpose")

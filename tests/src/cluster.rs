@@ -46,6 +46,14 @@ impl Cluster {
     /// When a program is not built, or the cluster does not come to be within a minute.
     pub async fn start(lab: Lab, settings: &str) -> Result<Self> {
         let count = lab.hosts().len();
+        Self::start_on(lab, count, settings).await
+    }
+
+    /// The same of the first `count` hosts. The others are machines on the same wire that are no nodes.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub async fn start_on(lab: Lab, count: usize, settings: &str) -> Result<Self> {
         let mut cluster = Self { daemons: (0..count).map(|_| None).collect(), lab };
         for index in 1..=count {
             cluster.add(index, settings)?;

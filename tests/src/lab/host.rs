@@ -107,6 +107,17 @@ impl Host {
         Process::start(command, log)
     }
 
+    /// The addresses that a name server has for a name, asked from this host; none if there are none.
+    ///
+    /// # Errors
+    /// When the server does not answer.
+    pub fn resolve(&self, name: &str, server: &str) -> Result<Vec<String>> {
+        let said = self.exec("drill", [&format!("@{server}"), name, "A"])?;
+        // Lines of the answer are `name. TTL IN A address`, all others are comments.
+        let records = said.lines().filter(|line| !line.starts_with(';')).map(str::split_whitespace);
+        Ok(records.filter_map(|mut words| (words.nth(3)? == "A").then(|| words.next())?).map(str::to_owned).collect())
+    }
+
     /// Pulls the cable: the host sees its interface without a carrier.
     ///
     /// # Errors

@@ -17,6 +17,8 @@ mod deadline;
 mod host;
 mod image;
 mod process;
+mod redis;
+mod ssh;
 mod wire;
 
 use std::io::{BufRead, BufReader, Read};
@@ -29,8 +31,10 @@ use anyhow::{Context, Result, bail};
 
 pub use deadline::eventually;
 pub use host::Host;
-pub use image::tiny_image;
+pub use image::{debian_image, tiny_image};
 pub use process::{Process, program};
+pub use redis::Redis;
+pub use ssh::SshKey;
 pub use wire::Wire;
 
 const HOSTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/lab/hosts.sh");
