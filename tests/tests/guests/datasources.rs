@@ -1,0 +1,141 @@
+//! A real Debian with its own cloud-init finds its documents through each datasource and does what they say. It is looked at
+//! over SSH from a node that it is not on, so that the mesh carries it.
+//!
+//! A boot takes a minute or more on an emulated CPU: two guests at a time, one on each of two nodes.
+
+use super::{
+    guest::Guest,
+    support::{ctl, until},
+};
+use anyhow::{Context, Result};
+use std::{path::Path, time::Duration};
+use waifud_model::observed::VmState;
+use waifud_tests::{
+    cluster::{Cluster, WITH_GUESTS},
+    lab::{Lab, SshKey, debian_image, eventually},
+};
+
+/// For a whole boot beside another one.
+const BOOT: Duration = Duration::from_secs(300);
+/// From where guests are looked at: neither of the nodes that they are on.
+const ONLOOKER: usize = 3;
+
+/// One guest: its name and node, what `create` is told beside the usual, what `cloud-id` says on it.
+struct Case(&'static str, &'static str, &'static [&'static str], &'static str);
+
+const CASES: [[Case; 2]; 2] = [
+    [Case("plain", "n1", &[], "nocloud"), Case("amazon", "n2", &["--datasource", "ec2", "--imds", "v2"], "aws")],
+    [
+        Case("stack", "n1", &["--datasource", "open_stack"], "openstack"),
+        Case("wired", "n2", &["--network-config", "NETWORK"], "nocloud"),
+    ],
+];
+
+/// An MTU that DHCP would not give tells that this was read.
+const NETWORK: &str = "version: 2\nethernets:\n  any:\n    match: {name: \"e*\"}\n    dhcp4: true\n    mtu: 1300\n";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_real_debian_obeys_its_documents_through_each_datasource() -> Result<()> {
+    let image = debian_image()?;
+    let directory = tempfile::tempdir()?;
+    let key = SshKey::make(directory.path())?;
+    let cluster = Cluster::start(Lab::new(3)?, WITH_GUESTS).await?;
+    ctl(&cluster, 1, &["template", "add", "debian", "--file", image.to_str().context("a path that is text")?])?;
+
+    for pair in &CASES {
+        let mut guests = Vec::new();
+        for case in pair {
+            guests.push(created(&cluster, directory.path(), &key, case).await?);
+        }
+        for (case, guest) in pair.iter().zip(&guests) {
+            finished(&cluster, guest, 1)?;
+            it_is_as_told(&cluster, &key, case, guest)?;
+        }
+        for guest in &guests {
+            if guest.name == "plain" {
+                an_edit_with_rerun_takes_effect(&cluster, directory.path(), &key, guest).await?;
+            }
+            ctl(&cluster, ONLOOKER, &["delete", &guest.name, "--yes"])?;
+        }
+    }
+    Ok(())
+}
+
+/// Another user, a file and a command, each with the guest's name in it.
+fn user_data(name: &str, word: &str, key: &SshKey) -> String {
+    format!(
+        "#cloud-config\n\
+         users:\n\
+         - default\n\
+         - {{name: tester, sudo: 'ALL=(ALL) NOPASSWD:ALL', shell: /bin/bash, ssh_authorized_keys: ['{}']}}\n\
+         write_files:\n\
+         - {{path: /etc/told, content: \"{word} {name}\\n\"}}\n\
+         runcmd:\n\
+         - 'echo {word} $(hostname) > /var/lib/ran'\n",
+        key.public()
+    )
+}
+
+fn written(directory: &Path, name: &str, text: &str) -> Result<String> {
+    let file = directory.join(name);
+    std::fs::write(&file, text)?;
+    file.into_os_string().into_string().ok().context("a path that is text")
+}
+
+async fn created(cluster: &Cluster, directory: &Path, key: &SshKey, case: &Case) -> Result<Guest> {
+    let Case(name, node, more, _) = case;
+    let user_data = written(directory, "user-data", &user_data(name, "first", key))?;
+    let network = written(directory, "network-config", NETWORK)?;
+    let public = written(directory, "key.pub", key.public())?;
+    let mut words = vec!["create", "-t", "debian", "-n", *name, "-m", "1G", "-N", *node, "-u", &user_data];
+    words.extend(["--ssh-key", &public]);
+    words.extend(more.iter().map(|word| if *word == "NETWORK" { network.as_str() } else { word }));
+    ctl(cluster, ONLOOKER, &words)?;
+    Guest::of(cluster, &until(&cluster.client(1), name, VmState::Running).await?)
+}
+
+/// cloud-init has come to its end this often.
+fn finished(cluster: &Cluster, guest: &Guest, times: usize) -> Result<()> {
+    let ends = || {
+        let serial = guest.serial(cluster);
+        serial.lines().filter(|line| line.contains("Cloud-init v.") && line.contains(" finished at ")).count()
+    };
+    eventually(&format!("the end of cloud-init on {}", guest.name), BOOT, || (ends() >= times).then_some(()))
+        .with_context(|| guest.serial(cluster))
+}
+
+fn it_is_as_told(cluster: &Cluster, key: &SshKey, case: &Case, guest: &Guest) -> Result<()> {
+    let Case(name, _, more, cloud) = case;
+    let on = |user: &str, command: &str| {
+        key.run(cluster.host(ONLOOKER), user, &guest.ip, command).map(|said| said.trim().to_owned())
+    };
+    assert_eq!(on("tester", "hostname")?, *name);
+    assert_eq!(on("debian", "whoami")?, "debian", "the key is the default user's too");
+    assert_eq!(on("tester", "cloud-id")?, *cloud);
+    assert_eq!(on("tester", "cat /etc/told")?, format!("first {name}"));
+    assert_eq!(on("tester", "cat /var/lib/ran")?, format!("first {name}"));
+    let routes = on("tester", "ip -4 -o link show up")?;
+    assert_eq!(routes.contains("mtu 1300"), more.contains(&"NETWORK"), "{routes}");
+    Ok(())
+}
+
+async fn an_edit_with_rerun_takes_effect(
+    cluster: &Cluster,
+    directory: &Path,
+    key: &SshKey,
+    guest: &Guest,
+) -> Result<()> {
+    let name = guest.name.as_str();
+    let instance = || key.run(cluster.host(ONLOOKER), "tester", &guest.ip, "cat /var/lib/cloud/data/instance-id");
+    let before = instance()?;
+    let file = written(directory, "edited", &user_data(name, "second", key))?;
+    ctl(cluster, ONLOOKER, &["edit", name, "--file", &file, "--rerun"])?;
+    ctl(cluster, ONLOOKER, &["stop", name])?;
+    ctl(cluster, ONLOOKER, &["start", name])?;
+    until(&cluster.client(1), name, VmState::Running).await?;
+    finished(cluster, guest, 2)?;
+    let told = key.run(cluster.host(ONLOOKER), "tester", &guest.ip, "cat /etc/told /var/lib/ran")?;
+    assert_eq!(told, format!("second {name}\nsecond {name}\n"));
+    assert_ne!(instance()?, before, "another life");
+    Ok(())
+}
