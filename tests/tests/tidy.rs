@@ -34,8 +34,24 @@ const GRAPH: &[(&str, &str, &[&str])] = &[
     ("consensus", "waifud-consensus", &["waifud-model"]),
     ("gossip", "waifud-gossip", &["waifud-model"]),
     ("ctl", "waifuctl", &["waifud-api", "waifud-model"]),
-    ("web", "waifud-web", &["waifud-api", "waifud-consensus", "waifud-model"]),
-    ("node", "waifud-node", &["waifud-api", "waifud-consensus", "waifud-gossip", "waifud-model", "waifud-web"]),
+    ("node/cloudinit", "waifud-cloudinit", &["waifud-model"]),
+    ("node/mesh", "waifud-mesh", &[]),
+    ("node/metadata", "waifud-metadata", &["waifud-cloudinit", "waifud-model"]),
+    ("web", "waifud-web", &["waifud-api", "waifud-cloudinit", "waifud-consensus", "waifud-model"]),
+    (
+        "node",
+        "waifud-node",
+        &[
+            "waifud-api",
+            "waifud-cloudinit",
+            "waifud-consensus",
+            "waifud-gossip",
+            "waifud-mesh",
+            "waifud-metadata",
+            "waifud-model",
+            "waifud-web",
+        ],
+    ),
     (
         "tests",
         "waifud-tests",
@@ -49,7 +65,10 @@ const ALONE: &[(&str, &[&str])] = &[
     ("openraft", &["waifud-consensus"]),
     ("rusqlite", &["waifud-consensus"]),
     ("chitchat", &["waifud-gossip"]),
-    ("axum", &["waifud-node", "waifud-web"]),
+    ("axum", &["waifud-metadata", "waifud-node", "waifud-web"]),
+    ("boringtun", &["waifud-mesh"]),
+    ("redis", &["waifud-metadata"]),
+    ("smoltcp", &["waifud-metadata"]),
 ];
 
 /// What the model may not reach for: it is told the time and its ids, and waits for nothing.

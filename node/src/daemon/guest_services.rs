@@ -1,4 +1,4 @@
-//! What guests are served besides CPU, memory and disk: the mesh, their metadata, names. Each goes on by itself: when one
+//! What guests are served besides CPU, memory and disk: the mesh, their metadata, names; and what others are told of them. Each goes on by itself: when one
 //! cannot work, it says so and is tried again, and the others do.
 //!
 //! ```text
@@ -10,17 +10,19 @@ use super::{
     cache::{self, OpenCacheError},
     guests::ReplicaGuests,
     layout::Layout,
+    membership::Standing,
     mesh::{self, MeshSettings},
+    outside::Outside,
 };
 use crate::{
     config::Config,
     hypervisor::Hypervisor,
     names::{NameServer, Replica, Zone},
-    net::{MESH, METADATA, Own},
+    net::{MESH, METADATA, Own, Registration, TAILSCALE_SOCKET, Tailscale},
     reconcile::Reconciler,
 };
 use std::{net::SocketAddr, net::SocketAddrV4, sync::Arc, time::Duration};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use waifud_consensus::Handle;
 use waifud_mesh::{KeyError, PacketLink, PrivateKey};
@@ -28,7 +30,7 @@ use waifud_metadata::{
     serve::{self, Rate, Service, Tokens},
     stack::{Limits, Stack},
 };
-use waifud_model::{node::Node, state::ClusterInfo};
+use waifud_model::{network, node::Node, state::ClusterInfo};
 
 /// Before a port that was taken is tried again.
 const AGAIN: Duration = Duration::from_secs(5);
@@ -53,6 +55,7 @@ pub(super) struct Needs<'a> {
     pub(super) consensus: &'a Handle,
     pub(super) hypervisor: Arc<dyn Hypervisor>,
     pub(super) reconciler: Arc<Reconciler>,
+    pub(super) standing: watch::Receiver<Standing>,
 }
 
 /// Starts all of it; it ends with `stop`.
@@ -64,7 +67,7 @@ pub(super) fn start(
     tracker: &TaskTracker,
     stop: &CancellationToken,
 ) -> Result<(), GuestServicesError> {
-    let Needs { config, layout, cluster, record, consensus, hypervisor, reconciler } = needs;
+    let Needs { config, layout, cluster, record, consensus, hypervisor, reconciler, standing } = needs;
     let key = PrivateKey::load_or_make(&layout.cluster().mesh_key())?;
     let cache = cache::open(&config.cache, cluster)?;
     let mtu = config.network.mtu;
@@ -96,6 +99,18 @@ pub(super) fn start(
         Replica::new(consensus.clone()),
         stop.clone(),
     ));
+    let outside = Outside {
+        registration: Registration {
+            interface: MESH.to_owned(),
+            server: network::gateway(record.subnet),
+            cluster: cluster.cidr,
+        },
+        subnet: record.subnet,
+        tailscale: config.network.tailscale.then(|| Tailscale::new(TAILSCALE_SOCKET)),
+        own: vec![config.network.bridge.clone(), MESH.to_owned()],
+        consensus: consensus.clone(),
+    };
+    tracker.spawn(outside.tell(standing, stop.clone()));
     Ok(())
 }
 

@@ -26,6 +26,7 @@ mod listen;
 mod membership;
 mod mesh;
 mod observer;
+mod outside;
 mod peer_http;
 mod raft_link;
 mod random;

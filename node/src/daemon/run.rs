@@ -241,6 +241,7 @@ impl LocalNode {
             consensus,
             hypervisor: workload.hypervisor(),
             reconciler: workload.reconciler(),
+            standing: known.clone(),
         };
         guest_services::start(needs, tracker, stop)?;
         let ended = wait_for_end(&mut known, stop).await;

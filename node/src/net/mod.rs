@@ -4,6 +4,7 @@
 //!
 //! Addresses are never chosen here: apply allocates them, this room only hands them out.
 
+mod addresses;
 mod calls;
 mod dnsmasq;
 pub mod fake;
@@ -19,6 +20,7 @@ mod routes;
 mod tailscale;
 mod xml;
 
+pub use addresses::reach_by;
 pub use layout::{DOMAIN, FILTER, MESH, METADATA, NETWORK, NetworkLayout};
 pub use libvirt::{LibvirtNetwork, Setup};
 pub use mesh::{Members, Own};
@@ -136,6 +138,16 @@ pub enum NetworkError {
     /// The kernel does not tell its routes.
     #[error("the kernel's routes cannot be read")]
     Routes {
+        /// Why not.
+        source: rtnetlink::Error,
+    },
+    /// An interface cannot have an address.
+    #[error("{interface} cannot have the address {address}")]
+    Address {
+        /// The address.
+        address: Ipv4Addr,
+        /// The interface.
+        interface: String,
         /// Why not.
         source: rtnetlink::Error,
     },
