@@ -19,6 +19,19 @@ export function size(bytes) {
   return `${bytes} B`;
 }
 
+const SIGHTINGS = {
+  lease: "a DHCP lease",
+  arp: "an ARP answer",
+  agent: "its guest agent",
+  metadata: "a metadata request",
+};
+
+/** By what a guest was met at its address; a word of a newer node is shown as it is. */
+export function met(words) {
+  if (!words?.length) return "allocated; the guest has not been met there yet";
+  return `the guest was met by ${words.map((word) => SIGHTINGS[word] ?? word).join(", ")}`;
+}
+
 /** A span of milliseconds in its one largest unit: 42 s, 12 min, 3 h, 41 d. */
 export function span(milliseconds) {
   const seconds = Math.max(0, Math.floor(milliseconds / 1000));

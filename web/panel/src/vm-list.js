@@ -1,5 +1,5 @@
 // The list of VMs: one search box, kept in the page's address so that every filter has a link.
-import { size, since } from "./format.js";
+import { met, size, since } from "./format.js";
 
 /** A list longer than this is cut, with a line that says so: the whole of a large cluster in one table helps nobody. */
 const WINDOW = 300;
@@ -45,6 +45,7 @@ export function vmList() {
         name: vm.name,
         node: vm.node,
         ip: vm.ip,
+        met: met(vm.status.met),
         cpus: vm.cpus,
         memory: size(vm.memory),
         disk: size(vm.disk),

@@ -1,6 +1,6 @@
 import { test } from "node:test";
 import assert from "node:assert/strict";
-import { size, span, since } from "../src/format.js";
+import { met, size, span, since } from "../src/format.js";
 
 test("sizes take the largest unit that is at least one", () => {
   assert.equal(size(512 * 2 ** 20), "512 MiB");
@@ -14,6 +14,11 @@ test("spans take one unit", () => {
   assert.equal(span(12 * 60_000), "12 min");
   assert.equal(span(41 * 86_400_000), "41 d");
   assert.equal(span(-5), "0 s");
+});
+
+test("an address says how it is known", () => {
+  assert.match(met(undefined), /not been met/);
+  assert.equal(met(["lease", "metadata", "sonar"]), "the guest was met by a DHCP lease, a metadata request, sonar");
 });
 
 test("an unreadable time shows nothing", () => {

@@ -1,8 +1,16 @@
 //! For monitoring: is the process up, can it take changes, and numbers.
 
-use crate::{app::App, caller::Viewer, metrics, problem::Failure, standing, view};
-use axum::{extract::State, response::IntoResponse};
+use crate::{
+    app::App,
+    caller::Viewer,
+    metrics,
+    problem::Failure,
+    standing,
+    view::{self, VmList},
+};
+use axum::{Extension, extract::State, response::IntoResponse};
 use http::header;
+use std::sync::Arc;
 use waifud_api::problem::Problem;
 use waifud_consensus::ProposeError;
 
@@ -36,8 +44,12 @@ pub(super) async fn readyz(State(app): State<App>) -> Result<&'static str, Failu
 
 /// Numbers in the OpenMetrics text format.
 #[utoipa::path(get, path = "/metrics", tag = "health", responses((status = 200, body = String)))]
-pub(super) async fn numbers(_: Viewer, State(app): State<App>) -> Result<impl IntoResponse, Failure> {
-    let gauges = view::gauges(&app).await?;
+pub(super) async fn numbers(
+    _: Viewer,
+    State(app): State<App>,
+    Extension(list): Extension<Arc<VmList>>,
+) -> Result<impl IntoResponse, Failure> {
+    let gauges = view::gauges(&app, &list).await?;
     let text =
         metrics::render(&app.metrics, &gauges).map_err(|_| Failure::Internal("the metrics could not be written"))?;
     Ok(([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text))

@@ -14,8 +14,9 @@ mod templates;
 mod tokens;
 mod vms;
 
-use crate::{app::App, freshness, layers};
+use crate::{app::App, freshness, layers, view::VmList};
 use axum::{Router, extract::DefaultBodyLimit, middleware::from_fn, middleware::from_fn_with_state};
+use std::sync::Arc;
 use utoipa::OpenApi as _;
 use utoipa_axum::{router::OpenApiRouter, routes};
 use waifud_api::paths;
@@ -63,6 +64,7 @@ pub(crate) fn router(app: App) -> Router {
     router
         .route(paths::OPENAPI, axum::routing::get(openapi::serve))
         .layer(axum::Extension(openapi::Rendered::of(&document)))
+        .layer(axum::Extension(Arc::new(VmList::default())))
         .fallback(crate::panel::serve)
         .layer(from_fn_with_state(app.clone(), layers::observed))
         .with_state(app)

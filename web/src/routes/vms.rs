@@ -10,14 +10,15 @@ use crate::{
     ops::{Author, vm_change, vm_create},
     owner,
     problem::Failure,
-    view,
+    view::{self, VmList},
 };
 use axum::{
-    Json,
+    Extension, Json,
     extract::State,
     response::{IntoResponse, Response},
 };
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, StatusCode, header};
+use std::sync::Arc;
 use waifud_api::{
     filter::Filter,
     paths,
@@ -32,13 +33,18 @@ use waifud_model::{name::VmName, vm::Desired};
 pub(super) async fn list(
     _: Viewer,
     State(app): State<App>,
+    Extension(list): Extension<Arc<VmList>>,
     Query(query): Query<VmListQuery>,
-) -> Result<Json<Vec<Vm>>, Failure> {
+) -> Result<Response, Failure> {
     let filter: Filter = match query.filter {
         Some(text) => text.parse().map_err(|error| Failure::Query(format!("filter: {error}")))?,
         None => Filter::default(),
     };
-    view::vms(&app.consensus, &app.observed(), &filter).await.map(Json)
+    if filter.is_empty() {
+        let json = list.json(&app.consensus, app.observed()).await?;
+        return Ok(([(header::CONTENT_TYPE, "application/json")], json).into_response());
+    }
+    Ok(Json(list.matching(&app.consensus, &app.observed(), &filter).await?).into_response())
 }
 
 /// Makes a VM, or with `dry_run` only says where it would go.

@@ -1,13 +1,15 @@
 //! The state at the moment of a scrape, counted for `/metrics`.
 
+use super::list::VmList;
 use crate::{app::App, metrics::Gauges, problem::Failure, standing, view};
 use waifud_consensus::Role;
 use waifud_model::observed::VmState;
 
 /// Counts.
-pub(crate) async fn gauges(app: &App) -> Result<Gauges, Failure> {
+pub(crate) async fn gauges(app: &App, list: &VmList) -> Result<Gauges, Failure> {
     let observed = app.observed();
-    let (vms, nodes) = app.consensus.read(|view| Ok((view.vms()?, view.nodes()?))).await?;
+    let records = list.records(&app.consensus).await?;
+    let nodes = app.consensus.read(|view| view.nodes()).await?;
     let status = app.consensus.status().borrow().clone();
     let standing = standing::of(&status, &observed, app.clock.now());
     let counted = app.consensus.metrics();
@@ -23,7 +25,7 @@ pub(crate) async fn gauges(app: &App) -> Result<Gauges, Failure> {
         quorum: standing.quorum,
         ..Gauges::default()
     };
-    for vm in &vms {
+    for vm in records.vms() {
         let seen = view::vm_status(vm, observed.nodes.get(&vm.node));
         let state = if seen.silent.is_some() { VmState::Unknown } else { seen.state };
         *gauges.vms.entry(state.to_string()).or_default() += 1;

@@ -8,6 +8,7 @@ mod cloud_init;
 mod cluster;
 mod event;
 mod gauges;
+mod list;
 mod net;
 mod node;
 mod template;
@@ -18,10 +19,11 @@ pub(crate) use cloud_init::{defaults as cloud_defaults, told as cloud_init};
 pub(crate) use cluster::status as cluster_status;
 pub(crate) use event::{Names as EventNames, wire as event};
 pub(crate) use gauges::gauges;
+pub(crate) use list::VmList;
 pub(crate) use net::{find_peer as find_net_peer, net, peer as net_peer, peers as net_peers};
 pub(crate) use node::{find as find_node, list as nodes, one as node};
 pub(crate) use template::{
     list as templates, one as template, resolve as resolve_template, version as template_version,
 };
 pub(crate) use token::{api_token, api_tokens, join_token, join_tokens};
-pub(crate) use vm::{find as find_vm, list as vms, merge as vm, status as vm_status};
+pub(crate) use vm::{find as find_vm, merge as vm, status as vm_status};

@@ -12,28 +12,32 @@ use waifud_consensus::{
     state::{ReadError, View},
 };
 use waifud_model::{
-    digest::Blake3,
     ids::NodeId,
     name::{NodeName, TemplateName},
     template::{Source, TemplateVersion},
 };
 
-/// What is needed beside the versions to show them.
+/// Versions, each with how many VMs stand on it, and what is needed to show them.
 struct Context {
     nodes: BTreeMap<NodeId, NodeName>,
-    vms: BTreeMap<(TemplateName, Blake3), u32>,
+    versions: Vec<(TemplateVersion, u32)>,
 }
 
 impl Context {
-    fn read(view: &View<'_>) -> Result<Self, ReadError> {
-        let mut vms = BTreeMap::new();
-        for vm in view.vms()? {
-            *vms.entry((vm.spec.image.template, vm.spec.image.version)).or_default() += 1;
-        }
-        Ok(Self { nodes: view.nodes()?.into_iter().map(|node| (node.id, node.name)).collect(), vms })
+    fn read(view: &View<'_>, versions: Vec<TemplateVersion>) -> Result<Self, ReadError> {
+        let counted = versions.into_iter().map(|version| {
+            let vms = view.vms_from(&version.template, Some(version.version))?;
+            Ok((version, vms))
+        });
+        let versions = counted.collect::<Result<_, ReadError>>()?;
+        Ok(Self { nodes: view.nodes()?.into_iter().map(|node| (node.id, node.name)).collect(), versions })
     }
 
-    fn show(&self, version: &TemplateVersion, observed: &Observed) -> wire::TemplateVersion {
+    fn all(&self, observed: &Observed) -> impl Iterator<Item = wire::TemplateVersion> {
+        self.versions.iter().map(|(version, vms)| self.show(version, *vms, observed))
+    }
+
+    fn show(&self, version: &TemplateVersion, vms: u32, observed: &Observed) -> wire::TemplateVersion {
         let holds = |id: &NodeId| observed.nodes.get(id).is_some_and(|seen| seen.images.contains(&version.version));
         let mut nodes: Vec<NodeName> =
             self.nodes.iter().filter(|(id, _)| holds(id)).map(|(_, name)| name.clone()).collect();
@@ -50,7 +54,7 @@ impl Context {
                 Source::Url(url) => Some(url.clone()),
             },
             nodes,
-            vms: self.vms.get(&(version.template.clone(), version.version)).copied().unwrap_or(0),
+            vms,
             added_at: version.added_at.into(),
         }
     }
@@ -58,10 +62,9 @@ impl Context {
 
 /// All templates, by name.
 pub(crate) async fn list(consensus: &Handle, observed: &Observed) -> Result<Vec<wire::Template>, Failure> {
-    let (versions, context) = consensus.read(|view| Ok((view.templates()?, Context::read(view)?))).await?;
+    let context = consensus.read(|view| Context::read(view, view.templates()?)).await?;
     let mut shown: Vec<wire::Template> = Vec::new();
-    for version in &versions {
-        let version = context.show(version, observed);
+    for version in context.all(observed) {
         match shown.last_mut() {
             Some(template) if template.name == version.template => template.versions.push(version),
             _ => shown.push(wire::Template { name: version.template.clone(), versions: vec![version] }),
@@ -80,11 +83,11 @@ pub(crate) async fn one(
     let found = consensus
         .read(move |view| {
             let versions = view.template_versions(&wanted)?;
-            if versions.is_empty() { missing(view, &wanted).map(Err) } else { Ok(Ok((versions, Context::read(view)?))) }
+            if versions.is_empty() { missing(view, &wanted).map(Err) } else { Context::read(view, versions).map(Ok) }
         })
         .await?;
-    let (versions, context) = found.map_err(Failure::Missing)?;
-    Ok(wire::Template { name, versions: versions.iter().map(|version| context.show(version, observed)).collect() })
+    let context = found.map_err(Failure::Missing)?;
+    Ok(wire::Template { name, versions: context.all(observed).collect() })
 }
 
 /// One version, as it was just added.
@@ -93,8 +96,9 @@ pub(crate) async fn version(
     observed: &Observed,
     version: &TemplateVersion,
 ) -> Result<wire::TemplateVersion, Failure> {
-    let context = consensus.read(Context::read).await?;
-    Ok(context.show(version, observed))
+    let added = vec![version.clone()];
+    let context = consensus.read(move |view| Context::read(view, added)).await?;
+    context.all(observed).next().ok_or(Failure::Internal("a template version was counted and is gone"))
 }
 
 /// The version that a selector stands for.

@@ -2,32 +2,22 @@
 
 use crate::{
     ports::{NodeSeen, Observed},
-    problem::{Failure, Missing},
+    problem::Missing,
     suggest::nearest,
 };
 use std::collections::BTreeMap;
 use waifud_api::{
-    filter::Filter,
+    user_data::UserDataInfo,
     vm as wire,
     vm::{Silent, TemplateRef, VmStatus},
 };
-use waifud_consensus::{
-    Handle,
-    state::{ReadError, View},
-};
+use waifud_consensus::state::{DocumentBrief, ReadError, View, VmBrief};
 use waifud_model::{
     ids::NodeId,
     name::{NodeName, VmName},
     observed::VmState,
     vm::Vm,
 };
-
-/// All VMs that match, by name.
-pub(crate) async fn list(consensus: &Handle, observed: &Observed, filter: &Filter) -> Result<Vec<wire::Vm>, Failure> {
-    let (vms, names) = consensus.read(|view| Ok((view.vms()?, node_names(view)?))).await?;
-    let shown = vms.iter().filter_map(|vm| names.get(&vm.node).map(|name| merge(vm, name.clone(), observed)));
-    Ok(shown.filter(|vm| filter.matches(vm)).collect())
-}
 
 /// One VM and its owner's name. Where there is none, the failure names the nearest.
 pub(crate) fn find(view: &View<'_>, name: &VmName) -> Result<Result<(Vm, NodeName), Missing>, ReadError> {
@@ -36,20 +26,37 @@ pub(crate) fn find(view: &View<'_>, name: &VmName) -> Result<Result<(Vm, NodeNam
     {
         return Ok(Ok((vm, node.name)));
     }
-    let names = node_names(view)?;
-    let vms = view.vms()?;
-    let similar = nearest(name.as_str(), vms.iter().map(|vm| vm.name.as_str()))
-        .and_then(|near| vms.iter().find(|vm| vm.name.as_str() == near))
-        .and_then(|vm| Some((vm.name.clone(), names.get(&vm.node)?.clone())));
+    let (names, vms) = (node_names(view)?, view.vm_names()?);
+    let similar = nearest(name.as_str(), vms.iter().map(|(vm, _)| vm.as_str()))
+        .and_then(|near| vms.iter().find(|(vm, _)| vm.as_str() == near))
+        .and_then(|(vm, node)| Some((vm.clone(), names.get(node)?.clone())));
     Ok(Err(Missing::Vm { name: name.clone(), similar }))
 }
 
-fn node_names(view: &View<'_>) -> Result<BTreeMap<NodeId, NodeName>, ReadError> {
+pub(super) fn node_names(view: &View<'_>) -> Result<BTreeMap<NodeId, NodeName>, ReadError> {
     Ok(view.nodes()?.into_iter().map(|node| (node.id, node.name)).collect())
 }
 
 /// The VM as the API shows it.
 pub(crate) fn merge(vm: &Vm, node: NodeName, observed: &Observed) -> wire::Vm {
+    let told = &vm.spec.cloud_init;
+    let documents = [&told.user_data, &told.network_config].map(|document| document.as_ref().map(Into::into));
+    merge_with(vm, documents, node, observed)
+}
+
+/// The same, from what a list reads of it.
+pub(super) fn merge_brief(brief: &VmBrief, node: NodeName, observed: &Observed) -> wire::Vm {
+    let info = |DocumentBrief { digest, size }| UserDataInfo { digest, size };
+    let documents = [brief.user_data, brief.network_config].map(|document| document.map(info));
+    merge_with(&brief.vm, documents, node, observed)
+}
+
+fn merge_with(
+    vm: &Vm,
+    [user_data, network_config]: [Option<UserDataInfo>; 2],
+    node: NodeName,
+    observed: &Observed,
+) -> wire::Vm {
     wire::Vm {
         id: vm.id,
         name: vm.name.clone(),
@@ -66,8 +73,8 @@ pub(crate) fn merge(vm: &Vm, node: NodeName, observed: &Observed) -> wire::Vm {
         labels: vm.spec.labels.clone(),
         restart: vm.spec.restart,
         ssh_keys: vm.spec.cloud_init.ssh_keys.clone(),
-        user_data: vm.spec.cloud_init.user_data.as_ref().map(Into::into),
-        network_config: vm.spec.cloud_init.network_config.as_ref().map(Into::into),
+        user_data,
+        network_config,
         datasource: vm.spec.cloud_init.datasource,
         imds: vm.spec.cloud_init.imds,
         instance_id: vm.instance_id(),

@@ -6,6 +6,7 @@ mod cloud_init;
 mod cluster;
 mod events;
 mod house;
+mod lists;
 mod net;
 mod nodes;
 mod panel;

@@ -23,17 +23,19 @@ use tokio::sync::watch;
 use tower::ServiceExt;
 use waifud_consensus::{Config, Handle, Liveness, Proposal};
 use waifud_model::{
-    command::{Actor, AddNode, Command, InitCluster, NewNode, Origin, RequestKey},
+    cloud_init::{CloudInit, UserData},
+    command::{Actor, AddNode, Command, CreateVm, InitCluster, NewNode, Origin, RequestKey},
     digest::{Blake3, Fingerprint},
     ids::{ClusterId, NodeId, TokenId, VmId},
     mesh::MeshEnd,
-    name::NodeName,
+    name::{NodeName, TemplateName, VmName},
     network,
     node::{Arch, Capacity},
     observed::VmObservation,
     size::ByteSize,
     time::Timestamp,
     token::{JoinToken, Role},
+    vm::{Desired, ImageRef, RestartPolicy, VmSpec},
 };
 use waifud_web::{
     App, Caller, DigestCache, Metrics,
@@ -123,6 +125,50 @@ impl House {
         Self { nodes, wire, _dirs: dirs }
     }
 
+    /// Puts `count` VMs on the nodes in turn, each with so many bytes of user-data, and waits until all nodes know them.
+    pub(crate) async fn fill(&self, count: u64, user_data: usize) {
+        let first = &self.nodes[0];
+        for node in &self.nodes {
+            let capacity =
+                Capacity { cpus: 1 << 20, memory: ByteSize::gib(1 << 20), disk: ByteSize::gib(1 << 20), ..capacity() };
+            let seen = first.consensus.read(|view| view.nodes()).await.unwrap();
+            let advertise = seen.iter().find(|seen| seen.id == node.app.node).unwrap().advertise;
+            let update = Command::UpdateNode { node: node.app.node, advertise, capacity };
+            node.propose_as(Actor::Node(node.app.node), "larger", update).await;
+        }
+        let template: TemplateName = "tiny".parse().unwrap();
+        let tiny = template.clone();
+        let newest = first.consensus.read(move |view| view.newest_version(&tiny)).await.unwrap().unwrap();
+        for (n, node) in (0..count).zip(self.nodes.iter().cycle()) {
+            let spec = VmSpec {
+                cpus: 1,
+                memory: ByteSize::mib(64),
+                disk: ByteSize::gib(2),
+                image: ImageRef { template: template.clone(), version: newest.version },
+                cloud_init: CloudInit {
+                    user_data: Some(UserData::new(vec![b'#'; user_data]).unwrap()),
+                    ..CloudInit::default()
+                },
+                labels: BTreeMap::from([("n".to_owned(), n.to_string())]).try_into().unwrap(),
+                restart: RestartPolicy::default(),
+            };
+            let mut id = [0; 16];
+            id[..8].copy_from_slice(&n.to_be_bytes());
+            let create = CreateVm {
+                id: VmId::from_random(id),
+                name: VmName::new(format!("vm-{n}")).unwrap(),
+                node: node.app.node,
+                spec,
+                desired: Desired::Stopped,
+            };
+            first.propose(&format!("vm {n}"), Command::CreateVm(Box::new(create))).await;
+        }
+        let applied = first.consensus.applied().borrow().index;
+        for node in &self.nodes {
+            assert!(node.consensus.wait_applied(applied, DEADLINE).await);
+        }
+    }
+
     /// Cuts all nodes off from each other, and lets each see it.
     pub(crate) fn cut(&self) {
         self.wire.cut();
@@ -145,15 +191,12 @@ fn new_node(n: u64) -> NewNode {
         name: NodeName::new(format!("n{n}")).unwrap(),
         advertise: SocketAddr::from(([192, 0, 2, u8::try_from(n).unwrap()], 7443)),
         fingerprint: Fingerprint([u8::try_from(n).unwrap(); 32]),
-        capacity: Capacity {
-            cpus: 16,
-            threads: 4,
-            memory: ByteSize::gib(8),
-            disk: ByteSize::gib(100),
-            arch: Arch::X86_64,
-            kvm: true,
-        },
+        capacity: capacity(),
     }
+}
+
+fn capacity() -> Capacity {
+    Capacity { cpus: 16, threads: 4, memory: ByteSize::gib(8), disk: ByteSize::gib(100), arch: Arch::X86_64, kvm: true }
 }
 
 impl Node {
