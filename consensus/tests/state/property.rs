@@ -12,7 +12,7 @@ use proptest::{
     test_runner::{TestCaseResult, TestRunner},
 };
 use std::{collections::BTreeMap, path::Path};
-use waifud_consensus::state::{self, Accepted, View};
+use waifud_consensus::state::{self, Accepted, View, VmBrief};
 use waifud_model::{
     command::Envelope,
     digest::Blake3,
@@ -35,9 +35,10 @@ fn compare(log: &[Envelope]) -> Result<(Vec<Outcome>, Blake3), TestCaseError> {
         let whole = bench.view().whole().map_err(|e| TestCaseError::fail(e.to_string()))?;
         prop_assert_eq!(&whole, &model.state, "{:?}", envelope);
         let brief = bench.view().vms_brief().map_err(|e| TestCaseError::fail(e.to_string()))?;
-        let told = |vm: Vm| VmBrief::from(vm);
-        let whole_vms = bench.view().vms().map_err(|e| TestCaseError::fail(e.to_string()))?;
-        prop_assert_eq!(brief, whole_vms.into_iter().map(told).collect::<Vec<_>>(), "{:?}", envelope);
+        let vms = bench.view().vms().map_err(|e| TestCaseError::fail(e.to_string()))?;
+        prop_assert_eq!(&brief, &vms.into_iter().map(VmBrief::from).collect::<Vec<_>>(), "{:?}", envelope);
+        let names = bench.view().vm_names().map_err(|e| TestCaseError::fail(e.to_string()))?;
+        prop_assert_eq!(names, brief.into_iter().map(|b| (b.vm.name, b.vm.node)).collect::<Vec<_>>());
         prop_assert_eq!(invariant::check(&whole), []);
         let overbooked = invariant::overbooked(&whole);
         let blameless = |v: &Violation| matches!(v, Violation::Overbooked { node, .. } if model.shrunk.contains(node));
