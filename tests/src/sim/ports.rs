@@ -3,7 +3,8 @@
 use super::{lock, planted::Planted};
 use async_trait::async_trait;
 use std::{
-    path::Path,
+    net::Ipv4Addr,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex},
 };
 use tokio::sync::{broadcast, watch};
@@ -12,6 +13,7 @@ use waifud_model::{
     ids::{Generation, VmId},
     size::ByteSize,
     template::ImageFormat,
+    vm::Vm,
 };
 use waifud_node::{
     hypervisor::{Domain, DomainEvent, DomainSpec, Health, Hypervisor, HypervisorError, Nic, Usage},
@@ -151,6 +153,10 @@ impl Volumes for Hoard {
     async fn find(&self, vm: VmId) -> Result<Option<Volume>, VolumeError> {
         let removed = lock(&self.removed).contains(&vm);
         if removed { Ok(None) } else { self.real.find(vm).await }
+    }
+
+    async fn write_seed(&self, vm: VmId, contents: Vec<u8>) -> Result<PathBuf, VolumeError> {
+        self.real.write_seed(vm, contents).await
     }
 
     async fn remove(&self, vm: VmId) -> Result<(), VolumeError> {

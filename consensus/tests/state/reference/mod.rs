@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 use waifud_model::{
-    cloud_init::{CloudDefaults, Datasource},
+    cloud_init::{CloudDefaults, Datasource, Imds},
     command::{Actor, Command, Envelope, Origin, Reply},
     digest::Blake3,
     event::{EventKind, Subject},
@@ -208,6 +208,9 @@ impl Reference {
                 let told = &set.cloud_init;
                 if told.network_config.is_some() && told.datasource != Datasource::NoCloud {
                     return Err(bad("network_config"));
+                }
+                if told.imds == Imds::V2 && told.datasource != Datasource::Ec2 {
+                    return Err(bad("imds"));
                 }
                 if told.ssh_keys.iter().any(String::is_empty) {
                     return Err(bad("ssh_keys"));
