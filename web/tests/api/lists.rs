@@ -23,6 +23,7 @@ async fn median<F: Future>(mut what: impl FnMut() -> F) -> Duration {
 /// Run alone and optimised: `cargo test --profile fast -p waifud-web --test api -- --ignored --nocapture thousand`.
 #[tokio::test]
 #[ignore = "prints times, and means something only where nothing else runs"]
+#[allow(clippy::print_stdout, reason = "the times are what it is for")]
 async fn what_a_thousand_vms_cost() {
     let house = House::start(4).await;
     house.fill(1000, 2 << 10).await;
