@@ -120,13 +120,17 @@ async fn what_is_odd_is_told_and_does_not_stop_anything() {
 async fn documents_are_replaced_by_whoever_saw_them_last() {
     let house = House::start(1).await;
     let node = &house.nodes[0];
-    web_1(node, value!({ "user_data": "#!/bin/sh\n", "ssh_keys": ["ssh-ed25519 AAAA me"], "imds": "v2" })).await;
+    web_1(
+        node,
+        value!({ "user_data": "#!/bin/sh\n", "ssh_keys": ["ssh-ed25519 AAAA me"], "datasource": "ec2", "imds": "v2" }),
+    )
+    .await;
     let shown = node.get(PATH).await;
     assert_eq!((shown.header("etag"), shown.header("cache-control")), ("\"1\"", "no-store"));
     expect![[r##"
         200
         {
-          "datasource": "no_cloud",
+          "datasource": "ec2",
           "imds": "v2",
           "ssh_keys": [
             "ssh-ed25519 AAAA me"
