@@ -99,7 +99,11 @@ impl ReplicaGuests {
         };
         let found = match (self.read(ip, version).await?, known) {
             (Found::Same(version), Some(Known::Guest { documents, .. })) => Some((version, documents)),
-            (Found::Fresh(version, documents), _) => Some(self.unless_newer(ip, version, documents).await),
+            (Found::Fresh(version, documents), _) => match self.newest(ip, version, &documents).await {
+                Some(newest) => Some(newest),
+                // Not kept: Redis, or libvirtd, may know better at the next request.
+                None => return Ok(Some(documents)),
+            },
             _ => self.stranger(ip).await,
         };
         let mut all = lock(&self.known);
@@ -128,15 +132,22 @@ impl ReplicaGuests {
             .await
     }
 
-    /// The replica's documents, unless the domain that runs was made from a later record and the cache has that one.
-    async fn unless_newer(&self, ip: Ipv4Addr, version: Version, ours: Arc<Documents>) -> (Version, Arc<Documents>) {
+    /// The replica's documents, or those in the cache if the domain that runs was made from a later record. None if the
+    /// replica's are out of date, as far as can be told, and the cache does not have later ones now.
+    async fn newest(&self, ip: Ipv4Addr, version: Version, ours: &Arc<Documents>) -> Option<(Version, Arc<Documents>)> {
         if self.cache.is_none() {
-            return (version, ours);
+            return Some((version, Arc::clone(ours)));
         }
-        let domain = self.hypervisor.find(version.vm).await.ok().flatten();
+        let domain = match self.hypervisor.find(version.vm).await {
+            Ok(domain) => domain,
+            Err(error) => {
+                tracing::debug!(%ip, %error, "whether this replica is behind cannot be told");
+                return None;
+            }
+        };
         match domain.filter(|domain| domain.defined.is_some_and(|defined| defined > version.generation)) {
-            Some(domain) => self.cached(ip, &domain).await.unwrap_or((version, ours)),
-            None => (version, ours),
+            Some(domain) => self.cached(ip, &domain).await,
+            None => Some((version, Arc::clone(ours))),
         }
     }
 

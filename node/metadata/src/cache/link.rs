@@ -70,8 +70,11 @@ impl Link {
     pub(super) async fn call<T: FromRedisValue>(&self, commands: &Pipeline, deadline: Instant) -> Result<T, CallError> {
         let result = match timeout_at(deadline, self.attempt(commands)).await {
             Ok(Ok(answer)) => Ok(answer),
-            // What the server says has a code; what is not understood has none, nor is it worth talking on.
-            Ok(Err(error)) if error.code().is_some() => Err(CallError::Refused(error)),
+            // What the server says has a code, or is the list of what it said to single commands; what is not understood is
+            // neither, nor is it worth talking on.
+            Ok(Err(error)) if error.code().is_some() || error.clone().into_server_errors().is_some() => {
+                Err(CallError::Refused(error))
+            }
             Ok(Err(error)) if error.kind() == ErrorKind::UnexpectedReturnType => Err(CallError::Refused(error)),
             Ok(Err(error)) => Err(CallError::Failed(error)),
             Err(_) => Err(CallError::TooSlow),

@@ -153,6 +153,24 @@ async fn an_older_generation_is_no_answer() {
 }
 
 #[tokio::test]
+async fn an_older_entry_takes_the_place_of_a_newer_one_only_if_that_is_not_to_be_believed() {
+    let server = Server::new(&[]).await;
+    let (before, after, new) = (server.cache(), server.cache(), entry(2, 6));
+    put(&before, &new).await;
+    put(&after, &entry(2, 5)).await;
+    assert_eq!(after.get_by_vm(new.vm, Generation(6)).await.unwrap(), Some(new.clone()));
+    let mut redis = server.connection().await;
+    let key = format!("waifud:{}:ci:{}", cluster(), new.vm);
+    let _: () = redis.hset(&key, "user-data", "forged").await.unwrap();
+    put(&after, &entry(2, 5)).await;
+    assert_eq!(after.get_by_vm(new.vm, Generation(5)).await.unwrap(), Some(entry(2, 5)));
+    // Whatever type it has.
+    let _: () = redis.set(&key, "a string").await.unwrap();
+    put(&after, &entry(2, 5)).await;
+    assert_eq!(after.get_by_vm(new.vm, Generation(5)).await.unwrap(), Some(entry(2, 5)));
+}
+
+#[tokio::test]
 async fn a_server_that_is_not_there_costs_nothing_and_gets_everything_when_it_comes() {
     let mut server = Server::absent();
     let (cache, entry) = (server.cache(), entry(2, 1));

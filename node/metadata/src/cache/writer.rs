@@ -4,7 +4,7 @@
 //! waits for it.
 
 use super::{
-    entry::{Entry, Seal},
+    entry::{Entry, FIELDS, Seal},
     link::{CallError, Link},
     seconds_now,
 };
@@ -125,7 +125,7 @@ pub(super) async fn run(queue: Arc<Queue>, link: Arc<Link>, seal: Seal, ttl: Dur
                 continue;
             };
             last = Some(vm);
-            match link.call::<()>(&commands(&seal, vm, &change, ttl), Instant::now() + WRITE_WITHIN).await {
+            match write(&link, &seal, vm, &change, ttl).await {
                 Ok(()) => {
                     pause = AGAIN.0;
                     queue.written(vm, &change);
@@ -139,6 +139,31 @@ pub(super) async fn run(queue: Arc<Queue>, link: Arc<Link>, seal: Seal, ttl: Dur
         }
     };
     let _: Option<std::convert::Infallible> = stop.run_until_cancelled(work).await;
+}
+
+async fn write(link: &Link, seal: &Seal, vm: VmId, change: &Change, ttl: Duration) -> Result<(), CallError> {
+    let deadline = Instant::now() + WRITE_WITHIN;
+    if let Change::Put(entry) = change
+        && is_newer_there(link, seal, entry, deadline).await?
+    {
+        return Ok(());
+    }
+    link.call(&commands(seal, vm, change, ttl), deadline).await
+}
+
+/// An owner whose replica is behind, after a restart, has an older entry than the one it wrote before; that one is what it
+/// will ask for itself. Only the owner writes, so nobody comes in between. What cannot be believed does not count.
+async fn is_newer_there(link: &Link, seal: &Seal, ours: &Entry, deadline: Instant) -> Result<bool, CallError> {
+    let mut commands = redis::pipe();
+    commands.cmd("HMGET").arg(seal.vm_key(ours.vm)).arg(&FIELDS);
+    let fields: Vec<Option<Vec<u8>>> = match link.call(&commands, deadline).await {
+        Ok((fields,)) => fields,
+        // Something else is there, or it may not be read: it is written over.
+        Err(CallError::Refused(_)) => return Ok(false),
+        Err(error) => return Err(error),
+    };
+    let there = seal.read(&fields, seconds_now()).ok().flatten();
+    Ok(there.is_some_and(|there| there.vm == ours.vm && there.generation > ours.generation))
 }
 
 fn tell(error: &CallError) {
@@ -158,7 +183,7 @@ fn commands(seal: &Seal, vm: VmId, change: &Change, ttl: Duration) -> Pipeline {
             let ttl = ttl.as_secs().max(1);
             let fields = seal.write(entry, seconds_now().saturating_add(ttl));
             let hset = commands.cmd("HSET").arg(&key);
-            for (name, value) in super::entry::FIELDS.iter().zip(&fields) {
+            for (name, value) in FIELDS.iter().zip(&fields) {
                 hset.arg(*name).arg(value);
             }
             hset.ignore();
