@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # bench.sh [ARGS]: installs what the benchmark needs, builds optimised programs, measures, and prints one table. ARGS go to
-# waifud-bench: --only writes,records,guests for some parts.
+# waifud-bench: --only writes,records,guests,metadata,names,mesh for some parts.
 #
 #   bench.sh            some minutes, on a machine that does nothing else
-#   bench.sh --smoke    in less than one, with the programs that the tests use: whether it works, not how fast
+#   bench.sh --smoke    in one or two, with the programs that the tests use: whether it works, not how fast
 #
+# boringtun-cli, which Debian does not have, is measured too if it is there: cargo install boringtun-cli.
 # WAIFUD_BENCH_PROFILE=release measures what is shipped, and takes some minutes more to build.
 set -euo pipefail
 

@@ -19,7 +19,7 @@ panel=(nodejs npm)
 # has beside waifud: a cache, a laptop in the mesh, a client of guests.
 test=(chromium mmdebstrap e2fsprogs redis-server wireguard-tools openssh-client ldnsutils)
 # Whom waifud is measured beside.
-bench=(etcd-server nginx-light redis-server wireguard-tools)
+bench=(etcd-server iperf3 nginx-light redis-server wireguard-go wireguard-tools)
 # Downloaded when the guest is made, so apt has to know it.
 guest_kernel=linux-image-cloud-amd64
 backports_list=/etc/apt/sources.list.d/waifud-lab-backports.sources

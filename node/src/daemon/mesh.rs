@@ -31,6 +31,8 @@ use waifud_model::{
 const PAUSE: Duration = Duration::from_millis(500);
 /// How often it is looked whether somebody took away a rule or a route.
 const LOOK: Duration = Duration::from_secs(30);
+/// Before routes are tried again that could not be made: the bridge is made at the same time as the mesh.
+const ROUTE_AGAIN: Duration = Duration::from_secs(1);
 /// Before the interface is started again after it could not be.
 const AGAIN: Duration = Duration::from_secs(5);
 
@@ -105,11 +107,10 @@ impl Keeper {
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut routed = false;
         loop {
-            let again = if routed { LOOK } else { AGAIN };
             tokio::select! {
                 error = mesh.0.failed() => return Err(error.into()),
                 _ = look.tick() => routed = self.route(&members).await,
-                () = tokio::time::sleep(again), if !routed => routed = self.route(&members).await,
+                () = tokio::time::sleep(ROUTE_AGAIN), if !routed => routed = self.route(&members).await,
                 changed = applied.changed() => {
                     if changed.is_err() {
                         return Ok(());
@@ -141,8 +142,13 @@ impl Keeper {
             .await
     }
 
-    /// True when rules and routes are as they should be. The bridge may not be there yet, and then they cannot.
+    /// True when rules and routes are as they should be. They cannot be before the bridge is there.
     async fn route(&self, members: &Members) -> bool {
+        let bridge = self.settings.own.bridge.as_str();
+        if nix::net::if_::if_nametoindex(bridge).is_err() {
+            tracing::debug!(bridge, "no guests' network yet, and so no way from it");
+            return false;
+        }
         match host::ensure(&members.routing(&self.settings.own)).await {
             Ok(_) => true,
             Err(error) => {

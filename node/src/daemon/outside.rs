@@ -36,6 +36,7 @@ pub(super) struct Outside {
 struct Said {
     conflicts: Vec<UsedNetwork>,
     hint: bool,
+    resolved: bool,
     tailscale: Option<String>,
     names: Option<String>,
 }
@@ -76,10 +77,15 @@ impl Outside {
             return once(&mut said.names, &error, "this node does not resolve names of VMs");
         }
         match Resolved::default().register(&self.registration).await {
-            Ok(Registered::Done) => said.names = None,
+            Ok(Registered::Done) => {
+                if !std::mem::replace(&mut said.resolved, true) {
+                    tracing::info!("this node resolves names of VMs");
+                }
+                said.names = None;
+            }
             Ok(Registered::NoResolved { hint }) if !said.hint => {
                 said.hint = true;
-                tracing::info!(hint, "this node does not resolve names of VMs by itself");
+                tracing::info!("this node does not resolve names of VMs by itself: {hint}");
             }
             Ok(Registered::NoResolved { .. }) => {}
             Err(error) => once(&mut said.names, &error, "this node does not resolve names of VMs"),

@@ -84,13 +84,11 @@ impl Resolved {
     pub async fn register(&self, registration: &Registration) -> Result<Registered, ResolvedError> {
         if !self.runs().await? {
             let hint = hint(registration);
-            tracing::info!("no systemd-resolved here: {hint}");
             return Ok(Registered::NoResolved { hint });
         }
         for step in plan(registration) {
             self.call(&step).await?;
         }
-        tracing::info!(interface = registration.interface, "this node resolves names of VMs");
         Ok(Registered::Done)
     }
 

@@ -3,9 +3,11 @@
 //!
 //! Starting such a cluster takes seconds, so a test is a life here, with many questions on the way.
 
+mod datasources;
 mod foreign;
 mod guest;
 mod life;
+mod metadata;
 mod network;
 mod shell;
 mod support;

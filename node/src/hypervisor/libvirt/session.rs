@@ -15,6 +15,7 @@ use crate::{
         mark::{NAMESPACE, PREFIX},
     },
 };
+use quick_xml::events::Event;
 use std::{
     collections::HashMap,
     net::Ipv4Addr,
@@ -156,6 +157,12 @@ impl Session {
 
     pub(super) fn agent_addresses(&self, vm: VmId) -> Result<Vec<Ipv4Addr>> {
         let (handle, _) = self.ours(vm)?;
+        // Asking an agent that is not there would be an error in libvirtd's own log each time.
+        match handle.xml_desc(0) {
+            Ok(xml) if has_agent(&xml) => {}
+            Ok(_) => return Ok(Vec::new()),
+            Err(e) => return Err(refused("look at", vm, &e)),
+        }
         // Without a limit of its own libvirt waits for ever for an agent that is there and hangs.
         handle.limit_agent(AGENT_S).map_err(|e| refused("ask the agent of", vm, &e))?;
         let told = handle.interface_addresses(sys::VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_AGENT, 0);
@@ -305,6 +312,25 @@ impl Session {
     }
 }
 
+/// True if the domain's description says that somebody in the guest has opened the agent's channel.
+fn has_agent(xml: &str) -> bool {
+    let mut reader = quick_xml::Reader::from_str(xml);
+    loop {
+        match reader.read_event() {
+            Ok(Event::Start(tag) | Event::Empty(tag)) if tag.local_name().as_ref() == b"target" => {
+                let is = |name: &str, value: &[u8]| {
+                    tag.try_get_attribute(name).ok().flatten().is_some_and(|a| a.value.as_ref() == value)
+                };
+                if is("name", b"org.qemu.guest_agent.0") && is("state", b"connected") {
+                    return true;
+                }
+            }
+            Ok(Event::Eof) | Err(_) => return false,
+            Ok(_) => {}
+        }
+    }
+}
+
 /// By the host's clock. One before 1970 reads as 1970: nothing is decided by it.
 fn now() -> Timestamp {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
@@ -327,5 +353,23 @@ fn unless_off(handle: &Handle, result: std::result::Result<(), Error>) -> std::r
         Ok(false) => Ok(()),
         Err(e) if is(&e, ErrorNumber::NoDomain) => Ok(()),
         _ => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_agent_is_there_when_its_channel_is_open() {
+        let domain = |state: &str| {
+            format!(
+                "<domain><devices><channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0' state='{state}'/>\
+                 </channel><disk><target dev='vda'/></disk></devices></domain>"
+            )
+        };
+        assert!(has_agent(&domain("connected")));
+        assert!(!has_agent(&domain("disconnected")));
+        assert!(!has_agent("<domain/>") && !has_agent("<dom"));
     }
 }
