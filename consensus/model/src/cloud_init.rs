@@ -23,6 +23,35 @@ pub struct CloudInit {
     pub imds: Imds,
 }
 
+/// A part of what a guest is told that does not go with the rest: the field, and why.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{field}: {why}")]
+pub struct Contradiction {
+    /// The field, as in the API.
+    pub field: &'static str,
+    /// The rule, and what would do.
+    pub why: String,
+}
+
+impl CloudInit {
+    /// Whether its parts go together.
+    ///
+    /// # Errors
+    /// The first that does not.
+    pub fn check(&self) -> Result<(), Contradiction> {
+        let told = self.datasource;
+        if self.network_config.is_some() && told != Datasource::NoCloud {
+            let why = format!("the datasource {told} has no place for one; no_cloud has");
+            return Err(Contradiction { field: "network_config", why });
+        }
+        if self.imds == Imds::V2 && told != Datasource::Ec2 {
+            let why = format!("the datasource {told} knows no session tokens, so v2 would hide everything; ec2 does");
+            return Err(Contradiction { field: "imds", why });
+        }
+        Ok(())
+    }
+}
+
 /// What every guest of the cluster is told, beside its own.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct CloudDefaults {
@@ -192,6 +221,22 @@ mod tests {
         assert_eq!(rmp_serde::from_slice::<UserData>(&packed).unwrap(), secret);
         let large = rmp_serde::to_vec(&UserData(vec![0; UserData::MAX + 1])).unwrap();
         assert!(rmp_serde::from_slice::<UserData>(&large).is_err());
+    }
+
+    #[test]
+    fn what_a_datasource_cannot_serve_is_found() {
+        let told = |datasource, imds, config: bool| CloudInit {
+            network_config: config.then(|| UserData::new(Vec::new()).unwrap()),
+            datasource,
+            imds,
+            ..CloudInit::default()
+        };
+        let field = |told: CloudInit| told.check().err().map(|found| found.field);
+        assert_eq!(field(told(Datasource::NoCloud, Imds::Any, true)), None);
+        assert_eq!(field(told(Datasource::Ec2, Imds::V2, false)), None);
+        assert_eq!(field(told(Datasource::Ec2, Imds::Any, true)), Some("network_config"));
+        assert_eq!(field(told(Datasource::NoCloud, Imds::V2, false)), Some("imds"));
+        assert_eq!(field(told(Datasource::OpenStack, Imds::V2, false)), Some("imds"));
     }
 
     #[test]

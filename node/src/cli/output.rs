@@ -29,10 +29,13 @@ pub(super) fn error(error: &dyn Error) {
     }
 }
 
+/// What is logged unless somebody says otherwise. openraft warns of every heartbeat to a node that is away, eight times a second;
+/// boringtun of every packet that a stranger sends. What matters of either is said by whoever watches members and peers.
+const QUIET: &str = "info,openraft=error,boringtun=off,chitchat=warn";
+
 /// The daemon's log goes to stderr, where systemd picks it up; `WAIFUD_LOG` chooses what (as tracing's `EnvFilter`).
 pub(super) fn log_to_stderr() {
-    let filter =
-        EnvFilter::try_from_env("WAIFUD_LOG").unwrap_or_else(|_| EnvFilter::new("info,openraft=warn,chitchat=warn"));
+    let filter = EnvFilter::try_from_env("WAIFUD_LOG").unwrap_or_else(|_| EnvFilter::new(QUIET));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_span_events(FmtSpan::NONE)

@@ -147,7 +147,7 @@ impl Default for NetworkConfig {
             mtu: 1420,
             no_masquerade: Vec::new(),
             dns: Vec::new(),
-            names_listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 7453)),
+            names_listen: crate::names::DEFAULT_LISTEN,
             mesh_port: 7444,
             tailscale: true,
         }

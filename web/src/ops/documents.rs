@@ -6,7 +6,7 @@
 
 use crate::problem::Failure;
 use waifud_cloudinit::user_data::{CheckError, Warning, check, check_network_config};
-use waifud_model::cloud_init::{CloudInit, UserData};
+use waifud_model::cloud_init::{CloudInit, Contradiction, UserData};
 
 /// What to do about any mistake; where and which it is stands in front of it.
 const REMEDY: &str = "mend the document and send it again; with dry_run it is only checked";
@@ -16,6 +16,10 @@ const DEFAULTS_REMEDY: &str = "mend the document and send it again; nothing was 
 
 /// Checks what one guest is told.
 pub(super) fn of_vm(told: &CloudInit) -> Result<Vec<String>, Failure> {
+    // Apply refuses it too; but it is not asked on trial.
+    if let Err(Contradiction { field, why }) = told.check() {
+        return Err(Failure::Document { field, why, remedy: REMEDY });
+    }
     let CloudInit { user_data, network_config, .. } = told;
     let mut warnings = look("user_data", user_data.as_ref(), user, REMEDY)?;
     warnings.extend(look("network_config", network_config.as_ref(), check_network_config, REMEDY)?);

@@ -1,7 +1,7 @@
 //! What values are let into the state. Each refusal names the field and the limit.
 
 use waifud_model::{
-    cloud_init::{CloudInit, Datasource, Imds},
+    cloud_init::{CloudInit, Contradiction},
     command::{InitCluster, NewNode, VmReport},
     event::EventKind,
     ids::{NodeId, TokenId, VmId},
@@ -58,17 +58,8 @@ pub(super) fn vm(id: VmId, spec: &VmSpec, owner: &Node) -> Result<(), Reject> {
 
 /// Checks what a guest is told. Documents have a bound of their own, in their type.
 pub(super) fn cloud_init(told: &CloudInit) -> Result<(), Reject> {
-    if told.network_config.is_some() && told.datasource != Datasource::NoCloud {
-        return bad("network_config", format!("the datasource {} has no place for one; no_cloud has", told.datasource));
-    }
-    if told.imds == Imds::V2 && told.datasource != Datasource::Ec2 {
-        return bad(
-            "imds",
-            format!(
-                "the datasource {} knows no session tokens, so v2 would hide everything; ec2 does",
-                told.datasource
-            ),
-        );
+    if let Err(Contradiction { field, why }) = told.check() {
+        return bad(field, why);
     }
     ssh_keys(&told.ssh_keys)
 }
