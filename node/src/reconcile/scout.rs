@@ -6,7 +6,7 @@
 //! errors are.
 
 use super::task::Shared;
-use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio::time::{Instant, MissedTickBehavior};
 use waifud_model::{ids::VmId, observed::Sighting};
 
@@ -33,7 +33,9 @@ pub(super) async fn run(shared: Arc<Shared>) {
             continue;
         }
         patient_at = now + PATIENT;
-        meet_on_network(&shared).await;
+        if strangers.values().any(|met| !met.has(Sighting::Lease) || !met.has(Sighting::Arp)) {
+            meet_on_network(&shared).await;
+        }
         for (vm, met) in strangers {
             let eager = fresh_until.get(&vm).is_some_and(|until| *until > now);
             if !met.has(Sighting::Agent) && (eager || fresh == 0) {
@@ -60,7 +62,6 @@ async fn meet_by_agent(shared: &Shared, vm: VmId) {
     let Some(expected) = shared.hands.reserved.address(vm) else { return };
     match shared.hands.hypervisor.agent_addresses(vm).await {
         Ok(told) => {
-            let told: Vec<Ipv4Addr> = told;
             if told.contains(&expected) {
                 shared.board.meet(vm, Sighting::Agent, None);
             }

@@ -219,5 +219,4 @@ fn update(peer: &Peer, wanted: &PeerConfig) {
 }
 
 #[cfg(test)]
-#[path = "table_tests.rs"]
 mod tests;

@@ -1,3 +1,5 @@
+//! Tests of the table: longest prefix, and changes that leave the rest alone.
+
 use super::*;
 use proptest::prelude::*;
 use tokio::sync::mpsc;
