@@ -3,12 +3,16 @@
 //!
 //! Starting such a cluster takes seconds, so a test is a life here, with many questions on the way.
 
+mod cache;
 mod datasources;
 mod foreign;
 mod guest;
+mod laptop;
 mod life;
 mod metadata;
+mod names;
 mod network;
 mod shell;
 mod support;
 mod survival;
+mod upgrade;
