@@ -64,8 +64,8 @@ async fn mistakes_are_named_by_line_and_never_quoted() {
         → mend the document and send it again; with dry_run it is only checked
         422 invalid: network_config: line 1, column 22: it is not YAML: mismatched bracket '[' closed by '}'
         → mend the document and send it again; with dry_run it is only checked
-        400 invalid: network_config: the datasource ec2 has no place for one; no_cloud has
-        → -
+        422 invalid: network_config: the datasource ec2 has no place for one; no_cloud has
+        → mend the document and send it again; with dry_run it is only checked
         422 invalid: datasource: unknown variant `azure`, expected one of `no_cloud`, `ec2`, `open_stack`
         → -
     "#]].assert_eq(&told);
