@@ -73,7 +73,9 @@ impl Udp {
             segment_size: None,
             src_ip: None,
         };
-        if let Err(error) = self.try_send(&transmit) {
+        // The kernel is asked whatever the runtime thinks of the socket: of a fresh one, to which the first handshakes go, it thinks
+        // that it is not writable, and the next try would be five seconds later.
+        if let Err(error) = self.state.try_send((&self.socket).into(), &transmit) {
             tracing::debug!(%destination, %error, "message not sent");
         }
     }
@@ -272,5 +274,15 @@ mod tests {
         let first = Udp::bind(0).unwrap();
         let again = Udp::bind(first.port().unwrap());
         assert_eq!(again.err().map(|error| error.kind()), Some(io::ErrorKind::AddrInUse));
+    }
+
+    #[tokio::test]
+    async fn a_message_leaves_before_the_runtime_has_looked_at_the_socket() {
+        let peer = std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        peer.set_read_timeout(Some(std::time::Duration::from_secs(10))).unwrap();
+        Udp::bind(0).unwrap().send_now(b"hello", peer.local_addr().unwrap());
+        let mut heard = [0; 16];
+        let (length, _) = peer.recv_from(&mut heard).unwrap();
+        assert_eq!(&heard[..length], b"hello");
     }
 }
