@@ -1,5 +1,5 @@
-//! A waifud that ends and is started again, as by an upgrade or after a crash, under guests that go on asking and talking: there
-//! is a gap, it ends, and nobody is ever told what is another's. Also how far an answer of the metadata service goes.
+//! A waifud that ends and is started again, as by an upgrade or after a crash, under guests that go on asking and talking:
+//! there is a gap, it ends, and nobody is ever told what is another's. Also how far an answer of the metadata service goes.
 
 use super::{
     guest::Guest,

@@ -73,8 +73,8 @@ impl Udp {
             segment_size: None,
             src_ip: None,
         };
-        // The kernel is asked whatever the runtime thinks of the socket: of a fresh one, to which the first handshakes go, it thinks
-        // that it is not writable, and the next try would be five seconds later.
+        // The kernel is asked whatever the runtime thinks of the socket: a fresh one, by which the first handshakes go, is not
+        // writable until the runtime has looked, and the next try would be five seconds later.
         if let Err(error) = self.state.try_send((&self.socket).into(), &transmit) {
             tracing::debug!(%destination, %error, "message not sent");
         }
