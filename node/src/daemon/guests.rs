@@ -7,7 +7,7 @@
 use super::instance;
 use crate::{
     faults::lock,
-    hypervisor::{Domain, Hypervisor},
+    hypervisor::{Domain, Hypervisor, HypervisorError},
     reconcile::Reconciler,
 };
 use async_trait::async_trait;
@@ -32,6 +32,9 @@ use waifud_model::{
 
 /// How long nobody is asked again about an address that nobody has.
 const NOBODY_FOR: Duration = Duration::from_secs(1);
+
+/// How long libvirt may take to say what runs here, before the replica's word is good enough.
+const LIBVIRT_WITHIN: Duration = Duration::from_millis(500);
 
 /// The guests of this node.
 #[derive(Debug)]
@@ -138,13 +141,7 @@ impl ReplicaGuests {
         if self.cache.is_none() {
             return Some((version, Arc::clone(ours)));
         }
-        let domain = match self.hypervisor.find(version.vm).await {
-            Ok(domain) => domain,
-            Err(error) => {
-                tracing::debug!(%ip, %error, "whether this replica is behind cannot be told");
-                return None;
-            }
-        };
+        let domain = self.told("whether this replica is behind", self.hypervisor.find(version.vm)).await?;
         match domain.filter(|domain| domain.defined.is_some_and(|defined| defined > version.generation)) {
             Some(domain) => self.cached(ip, &domain).await,
             None => Some((version, Arc::clone(ours))),
@@ -154,15 +151,31 @@ impl ReplicaGuests {
     /// A guest that runs here and that the replica does not know: it is behind.
     async fn stranger(&self, ip: Ipv4Addr) -> Option<(Version, Arc<Documents>)> {
         self.cache.as_ref()?;
-        let domains = match self.hypervisor.list().await {
-            Ok(domains) => domains,
-            Err(error) => {
-                tracing::debug!(%ip, %error, "who asks for metadata cannot be told");
-                return None;
-            }
-        };
+        let domains = self.told("who asks for metadata", self.hypervisor.list()).await?;
         let domain = domains.into_iter().find(|domain| domain.ip == ip)?;
         self.cached(ip, &domain).await
+    }
+
+    /// What the hypervisor says, if it says it soon: a guest is not to wait for a libvirtd that hangs.
+    async fn told<T>(
+        &self,
+        what: &'static str,
+        question: impl Future<Output = Result<T, HypervisorError>>,
+    ) -> Option<T> {
+        if !self.hypervisor.health().borrow().is_up() {
+            return None;
+        }
+        match tokio::time::timeout(LIBVIRT_WITHIN, question).await {
+            Ok(Ok(answer)) => Some(answer),
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "{what} cannot be told");
+                None
+            }
+            Err(_) => {
+                tracing::debug!("{what} cannot be told soon");
+                None
+            }
+        }
     }
 
     async fn cached(&self, ip: Ipv4Addr, domain: &Domain) -> Option<(Version, Arc<Documents>)> {
