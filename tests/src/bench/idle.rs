@@ -40,7 +40,8 @@ pub(super) async fn measure(pids: &[i32], time: Duration) -> Result<Usage> {
     Ok(most)
 }
 
-fn cpu_seconds(pid: i32) -> Result<f64> {
+/// User and system time of a process so far, in seconds.
+pub(super) fn cpu_seconds(pid: i32) -> Result<f64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).context("the process ended")?;
     // The name, in brackets, may hold anything; user and system time are the 12th and 13th field after it.
     let fields = stat.rsplit_once(')').map(|(_, rest)| rest.split_whitespace()).context("no process' stat")?;

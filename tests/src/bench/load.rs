@@ -1,4 +1,4 @@
-//! Clients that write in a closed loop: each sends its next write when the last one was answered.
+//! Clients in a closed loop: each sends its next request when the last one was answered. Most of them write.
 //!
 //! In: one [`Writer`] for each client. Out: how long every write took. The clients share the machine with what they
 //! measure, and so are made as lean as each protocol allows, for both sides.
@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 
 /// One client, with a connection of its own.
 pub(super) trait Writer: Send + 'static {
-    /// One durable write, from the request to its acknowledgement.
+    /// One durable write, from the request to its acknowledgement; or one of whatever else is measured.
     fn write(&mut self) -> impl Future<Output = Result<()>> + Send;
 }
 
@@ -106,12 +106,12 @@ pub(super) async fn drive<W: Writer>(writers: Vec<W>, pace: Pace) -> Result<Meas
     }
     let (mut all, mut written) = (Vec::new(), 0);
     while let Some(client) = clients.join_next().await {
-        let (took, wrote) = client.context("a client died")?.context("a write under load failed")?;
+        let (took, wrote) = client.context("a client died")?.context("a request under load failed")?;
         all.extend(took);
         written += wrote;
     }
     if all.is_empty() {
-        return Err(anyhow!("no write was answered within {:?}", pace.time));
+        return Err(anyhow!("no request was answered within {:?}", pace.time));
     }
     // The last ones were answered after the end; for as long as that took there were writes too.
     Ok(Measured::during(all, begin.elapsed(), written))

@@ -85,7 +85,7 @@ pub(super) async fn add_tiny(cluster: &Cluster) -> Result<()> {
 }
 
 /// Waits until no node has anything left to do for its VMs. However many there are, some are done every minute.
-async fn settle(cluster: &Cluster, asked: usize, vms: usize) -> Result<()> {
+pub(super) async fn settle(cluster: &Cluster, asked: usize, vms: usize) -> Result<()> {
     let client = cluster.client(asked);
     let mut left = vms + 1;
     while left > 0 {

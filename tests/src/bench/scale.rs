@@ -12,6 +12,12 @@ pub enum Part {
     Records,
     /// A guest that boots.
     Guests,
+    /// What a guest is told on 169.254.169.254.
+    Metadata,
+    /// Names of new VMs.
+    Names,
+    /// From a guest of one node to a guest of another.
+    Mesh,
 }
 
 /// Counts and times.
@@ -35,6 +41,14 @@ pub struct Scale {
     pub(super) lists: usize,
     /// How often a guest boots.
     pub(super) boots: usize,
+    /// Guests that ask for metadata.
+    pub(super) askers: usize,
+    /// Names that are waited for.
+    pub(super) names: usize,
+    /// How long bytes go through the mesh.
+    pub(super) bulk: Duration,
+    /// How often they do.
+    pub(super) rounds: usize,
 }
 
 impl Scale {
@@ -51,6 +65,11 @@ impl Scale {
             vms: 1000,
             lists: 200,
             boots: 5,
+            // Each may ask 100 times a second; a subnet has no more than 253.
+            askers: 250,
+            names: 100,
+            bulk: Duration::from_secs(5),
+            rounds: 3,
         }
     }
 
@@ -67,6 +86,10 @@ impl Scale {
             vms: 10,
             lists: 3,
             boots: 1,
+            askers: 60,
+            names: 3,
+            bulk: Duration::from_secs(1),
+            rounds: 1,
         }
     }
 }

@@ -17,6 +17,10 @@ pub(super) enum Figure {
     MiB(f64),
     /// Percent of one core.
     Core(f64),
+    /// 10⁹ bits a second.
+    Gbit(f64),
+    /// Seconds of CPU for 10⁹ bytes.
+    CpuPerGB(f64),
 }
 
 impl Figure {
@@ -32,7 +36,8 @@ impl Figure {
 
     fn value(self) -> f64 {
         match self {
-            Self::Ms(v) | Self::Seconds(v) | Self::PerSecond(v) | Self::Mean(v) | Self::MiB(v) | Self::Core(v) => v,
+            Self::Ms(v) | Self::Seconds(v) | Self::PerSecond(v) | Self::Mean(v) => v,
+            Self::MiB(v) | Self::Core(v) | Self::Gbit(v) | Self::CpuPerGB(v) => v,
         }
     }
 }
@@ -46,6 +51,8 @@ impl fmt::Display for Figure {
             Self::Mean(v) => format!("{v:.2}"),
             Self::MiB(v) => format!("{v:.1} MiB"),
             Self::Core(v) => format!("{v:.2} %"),
+            Self::Gbit(v) => format!("{v:.2} Gbit/s"),
+            Self::CpuPerGB(v) => format!("{v:.2} s/GB"),
         };
         f.pad(&text)
     }

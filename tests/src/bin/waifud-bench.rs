@@ -1,4 +1,4 @@
-//! Measures waifud beside etcd, plain libvirt and the disk, and prints one table. See `tests/lab/bench.sh`, which builds
+//! Measures waifud beside etcd, plain libvirt, nginx, stock WireGuard and the disk, and prints one table. See `tests/lab/bench.sh`, which builds
 //! and installs what it needs.
 //!
 //! ```text
@@ -10,16 +10,15 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "its output is what it is for")]
 
 use anyhow::{Context, Result};
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum as _};
 use std::{
-    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
     time::Instant,
 };
 use waifud_tests::bench::{Part, Scale, Table, run, serve_raft};
 
-/// Measures waifud beside etcd, plain libvirt and the disk
+/// Measures waifud beside etcd, plain libvirt, nginx, stock WireGuard and the disk
 #[derive(Debug, Parser)]
 struct Args {
     /// Tiny counts: shows that everything that is measured works
@@ -50,7 +49,7 @@ async fn main() -> Result<()> {
     }
     let scale = if args.smoke { Scale::smoke() } else { Scale::full() };
     let parts = match args.only.is_empty() {
-        true => BTreeSet::from([Part::Writes, Part::Records, Part::Guests]),
+        true => Part::value_variants().iter().copied().collect(),
         false => args.only.into_iter().collect(),
     };
     let begun = Instant::now();
