@@ -49,6 +49,13 @@ pub(super) fn cpu_seconds(pid: i32) -> Result<f64> {
     Ok(ticks / TICKS)
 }
 
+/// The same of a process and its children, such as a server's workers.
+pub(super) fn cpu_of_family(pid: i32) -> Result<f64> {
+    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).context("the process ended")?;
+    let children = children.split_whitespace().map(|child| cpu_seconds(child.parse()?));
+    children.chain([cpu_seconds(pid)]).sum()
+}
+
 fn resident(pid: i32) -> Result<f64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).context("the process ended")?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no memory in a process' status")?;

@@ -102,15 +102,16 @@ fn median(mut values: Vec<f64>) -> f64 {
     values.get(values.len() / 2).copied().unwrap_or_default()
 }
 
-/// The part of iperf3's report that is wanted: what the other end has received.
+/// The part of iperf3's report that is wanted: what the other end has received, or why not.
 #[derive(Debug, Deserialize)]
 struct Report {
     end: End,
+    error: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
 struct End {
-    sum_received: Received,
+    sum_received: Option<Received>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -121,11 +122,18 @@ struct Received {
 
 fn iperf3(from: &StandIn, to: &StandIn, streams: usize, time: Duration) -> Result<Received> {
     let (to, streams, time) = (to.address().to_string(), streams.to_string(), time.as_secs().to_string());
-    let said = from.exec(
-        "iperf3",
-        &["--client", &to, "--parallel", &streams, "--time", &time, "--connect-timeout", "1000", "--json"],
-    )?;
-    Ok(serde_json::from_str::<Report>(&said).context("iperf3's report")?.end.sum_received)
+    let arguments = ["--client", &to, "--parallel", &streams, "--time", &time, "--connect-timeout", "1000", "--json"];
+    let run = || {
+        let report: Report = serde_json::from_str(&from.exec("iperf3", &arguments)?).context("iperf3's report")?;
+        anyhow::Ok(report)
+    };
+    // The server takes one client at a time, and may not have done with the last one.
+    let busy = |report: &Result<Report>| {
+        report.as_ref().is_ok_and(|report| report.error.as_ref().is_some_and(|error| error.contains("busy")))
+    };
+    let report = eventually("iperf3's server to be free", SOON, || Some(run()).filter(|report| !busy(report)))??;
+    let error = report.error.unwrap_or_default();
+    report.end.sum_received.with_context(|| format!("iperf3 received nothing: {error}"))
 }
 
 #[cfg(test)]
@@ -135,8 +143,10 @@ mod tests {
     #[test]
     fn a_report_says_what_was_received() {
         let said = r#"{"start":{},"end":{"streams":[],"sum_sent":{"bytes":9},"sum_received":{"start":0,"bytes":125000000,"bits_per_second":1e9,"sender":true}}}"#;
-        let received = serde_json::from_str::<Report>(said).unwrap().end.sum_received;
+        let received = serde_json::from_str::<Report>(said).unwrap().end.sum_received.unwrap();
         assert_eq!((received.bytes, received.bits_per_second), (125e6, 1e9));
+        let said = r#"{"end":{},"error":"error - the server is busy"}"#;
+        assert!(serde_json::from_str::<Report>(said).unwrap().end.sum_received.is_none());
     }
 
     #[test]

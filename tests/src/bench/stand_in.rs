@@ -106,6 +106,11 @@ impl StandIn {
         Ok(stand_in)
     }
 
+    /// The process of its program.
+    pub(super) fn pid(&self) -> i32 {
+        self.process.pid()
+    }
+
     /// The first of its addresses.
     pub(super) fn address(&self) -> Ipv4Addr {
         self.addresses[0]
