@@ -85,10 +85,10 @@ impl Guest {
         host.path(&format!("/run/libvirt/qemu/{}.pid", self.id))
     }
 
-    /// How often it has said that it is up. Its log outlives its stops.
+    /// How often it has said that it has its lease; what it does next needs a waifud. Its log outlives its stops.
     fn boots(&self, host: &Host) -> usize {
         let log = host.path(&format!("/var/lib/waifud/serial/{}.log", self.id));
-        String::from_utf8_lossy(&fs::read(log).unwrap_or_default()).matches("READY ").count()
+        String::from_utf8_lossy(&fs::read(log).unwrap_or_default()).matches("LEASE ").count()
     }
 
     /// Follows a start that was asked for at `begun`, when it had booted `before` times.
