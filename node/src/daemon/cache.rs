@@ -3,7 +3,15 @@
 
 use super::instance;
 use crate::config::CacheConfig;
-use std::{collections::BTreeMap, error::Error, fs, io, net::Ipv4Addr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    error::Error,
+    fs, io,
+    net::Ipv4Addr,
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use waifud_cloudinit::Instance;
@@ -75,8 +83,9 @@ pub(super) async fn fill(
             written.clear();
             renew_at = Instant::now() + expire / 2;
         }
-        match consensus.read(move |view| own(view, me, mtu)).await {
-            Ok(instances) => write(&cache, instances, &mut written),
+        let known = written.clone();
+        match consensus.read(move |view| news(view, me, mtu, &known)).await {
+            Ok(news) => write(&cache, news, &mut written),
             Err(error) => tracing::warn!(%error, "what the cache should hold cannot be read"),
         }
         let changed = async {
@@ -93,24 +102,33 @@ pub(super) async fn fill(
     }
 }
 
-fn own(view: &View<'_>, me: NodeId, mtu: u16) -> Result<Vec<(Generation, Instance)>, ReadError> {
-    let mut own = Vec::new();
-    for vm in view.vms_on(me)? {
-        own.extend(instance::of(view, &vm, mtu)?.map(|instance| (vm.generation, instance)));
-    }
-    Ok(own)
+/// What a node's guests are told, as far as that is news.
+#[derive(Debug, Default)]
+struct News {
+    /// All its VMs.
+    there: BTreeSet<VmId>,
+    /// Those of them that were not written as they are.
+    changed: Vec<(Written, Instance)>,
 }
 
-fn write(cache: &Cache, instances: Vec<(Generation, Instance)>, written: &mut BTreeMap<VmId, Written>) {
-    let mut gone = written.clone();
-    for (generation, instance) in instances {
-        let (vm, ip) = (instance.id, instance.ip);
-        gone.remove(&vm);
-        let now = Written { generation, defaults: instance.defaults.generation, ip };
-        if written.get(&vm) == Some(&now) {
-            continue;
+fn news(view: &View<'_>, me: NodeId, mtu: u16, written: &BTreeMap<VmId, Written>) -> Result<News, ReadError> {
+    let mut news = News::default();
+    let Some(owner) = view.node(me)? else { return Ok(news) };
+    let defaults = view.cloud_defaults()?;
+    for vm in view.vms_on(me)? {
+        news.there.insert(vm.id);
+        let now = Written { generation: vm.generation, defaults: defaults.generation, ip: vm.ip };
+        if written.get(&vm.id) != Some(&now) {
+            news.changed.push((now, instance::made(&vm, &owner, defaults.clone(), mtu)));
         }
-        let put = Entry::of(&instance, generation).map(|entry| cache.put(entry));
+    }
+    Ok(news)
+}
+
+fn write(cache: &Cache, news: News, written: &mut BTreeMap<VmId, Written>) {
+    for (now, instance) in news.changed {
+        let vm = instance.id;
+        let put = Entry::of(&instance, now.generation).map(|entry| cache.put(entry));
         match put {
             Ok(Ok(())) => drop(written.insert(vm, now)),
             // Tried again with the next change; Redis is behind by then anyway.
@@ -118,11 +136,14 @@ fn write(cache: &Cache, instances: Vec<(Generation, Instance)>, written: &mut BT
             Err(error) => tracing::warn!(%vm, error = &error as &dyn Error, "a VM cannot be cached"),
         }
     }
-    for (vm, last) in gone {
-        if let Err(error) = cache.forget(vm, last.ip) {
-            tracing::debug!(%vm, %error, "the cache has no room");
-        } else {
-            written.remove(&vm);
+    written.retain(|vm, last| {
+        if news.there.contains(vm) {
+            return true;
         }
-    }
+        let forgotten = cache.forget(*vm, last.ip);
+        if let Err(error) = &forgotten {
+            tracing::debug!(%vm, %error, "the cache has no room");
+        }
+        forgotten.is_err()
+    });
 }

@@ -1,5 +1,5 @@
-//! What guests are served besides CPU, memory and disk: the mesh, their metadata, names; and what others are told of them. Each goes on by itself: when one
-//! cannot work, it says so and is tried again, and the others do.
+//! What guests are served besides CPU, memory and disk: the mesh, their metadata, names; and what others are told of them.
+//! Each goes on by itself: when one cannot work, it says so and is tried again, and the others do.
 //!
 //! ```text
 //!   guest ──> bridge ──> waifu0 ──> mesh ──(PacketLink)──> userspace TCP ──> metadata ──> ReplicaGuests
@@ -18,7 +18,7 @@ use crate::{
     config::Config,
     hypervisor::Hypervisor,
     names::{NameServer, Replica, Zone},
-    net::{MESH, METADATA, Own, Registration, TAILSCALE_SOCKET, Tailscale},
+    net::{MESH, METADATA, Own, TAILSCALE_SOCKET, Tailscale},
     reconcile::Reconciler,
 };
 use std::{net::SocketAddr, net::SocketAddrV4, sync::Arc, time::Duration};
@@ -30,7 +30,7 @@ use waifud_metadata::{
     serve::{self, Rate, Service, Tokens},
     stack::{Limits, Stack},
 };
-use waifud_model::{network, node::Node, state::ClusterInfo};
+use waifud_model::{node::Node, state::ClusterInfo};
 
 /// Before a port that was taken is tried again.
 const AGAIN: Duration = Duration::from_secs(5);
@@ -91,7 +91,7 @@ pub(super) fn start(
         cluster: cluster.cidr,
         subnet: record.subnet,
     };
-    let settings = MeshSettings { own, key, port: config.network.mesh_port };
+    let settings = MeshSettings { own: own.clone(), key, port: config.network.mesh_port };
     tracker.spawn(mesh::keep(settings, consensus.clone(), links, stop.clone()));
     tracker.spawn(serve_names(
         config.network.names_listen,
@@ -100,14 +100,8 @@ pub(super) fn start(
         stop.clone(),
     ));
     let outside = Outside {
-        registration: Registration {
-            interface: MESH.to_owned(),
-            server: network::gateway(record.subnet),
-            cluster: cluster.cidr,
-        },
-        subnet: record.subnet,
+        own,
         tailscale: config.network.tailscale.then(|| Tailscale::new(TAILSCALE_SOCKET)),
-        own: vec![config.network.bridge.clone(), MESH.to_owned()],
         consensus: consensus.clone(),
     };
     tracker.spawn(outside.tell(standing, stop.clone()));

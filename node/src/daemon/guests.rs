@@ -25,10 +25,7 @@ use waifud_metadata::{
     cache::Cache,
     serve::{Guests, GuestsError},
 };
-use waifud_model::{
-    ids::{Generation, NodeId, VmId},
-    vm::Vm,
-};
+use waifud_model::ids::{Generation, NodeId, VmId};
 
 /// How long nobody is asked again about an address that nobody has.
 const NOBODY_FOR: Duration = Duration::from_secs(1);
@@ -124,13 +121,14 @@ impl ReplicaGuests {
         self.consensus
             .read(move |view| {
                 let Some(vm) = view.vm_by_ip(ip)?.filter(|vm| vm.node == me) else { return Ok(Found::Nobody) };
-                let Some(instance) = instance::of(view, &vm, mtu)? else { return Ok(Found::Nobody) };
-                let version = version(&vm, instance.defaults.generation);
-                Ok(if known == Some(version) {
-                    Found::Same(version)
-                } else {
-                    Found::Fresh(version, Arc::new(Documents::render(&instance)))
-                })
+                let defaults = view.cloud_defaults()?;
+                let version = Version { vm: vm.id, generation: vm.generation, defaults: defaults.generation };
+                if known == Some(version) {
+                    return Ok(Found::Same(version));
+                }
+                let Some(owner) = view.node(me)? else { return Ok(Found::Nobody) };
+                let instance = instance::made(&vm, &owner, defaults, mtu);
+                Ok(Found::Fresh(version, Arc::new(Documents::render(&instance))))
             })
             .await
     }
@@ -197,10 +195,6 @@ impl ReplicaGuests {
         let version = Version { vm: domain.vm, generation: entry.generation, defaults: instance.defaults.generation };
         Some((version, Arc::new(Documents::render(&instance))))
     }
-}
-
-fn version(vm: &Vm, defaults: Generation) -> Version {
-    Version { vm: vm.id, generation: vm.generation, defaults }
 }
 
 #[async_trait]

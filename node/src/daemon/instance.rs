@@ -11,10 +11,11 @@ use waifud_model::{cloud_init::CloudDefaults, network, node::Node, vm::Vm};
 /// If the replica cannot be read.
 pub(super) fn of(view: &View<'_>, vm: &Vm, mtu: u16) -> Result<Option<Instance>, ReadError> {
     let Some(owner) = view.node(vm.node)? else { return Ok(None) };
-    Ok(Some(instance(vm, &owner, view.cloud_defaults()?, mtu)))
+    Ok(Some(made(vm, &owner, view.cloud_defaults()?, mtu)))
 }
 
-fn instance(vm: &Vm, owner: &Node, defaults: CloudDefaults, mtu: u16) -> Instance {
+/// The same, for whoever has read owner and defaults already.
+pub(super) fn made(vm: &Vm, owner: &Node, defaults: CloudDefaults, mtu: u16) -> Instance {
     let gateway: Ipv4Addr = network::gateway(owner.subnet);
     Instance {
         id: vm.id,

@@ -9,22 +9,17 @@
 //!                                                  └──> host::ensure     rules, routes, sysctls; again every LOOK
 //! ```
 
-use super::{random, reconcile_ports::NodeProposer};
-use crate::{
-    net::{Members, Own},
-    reconcile::{ProposeFailure, Proposer as _},
-};
+use super::upkeep;
+use crate::net::{Members, Own};
 use std::{error::Error, sync::Arc, time::Duration};
-use tokio::{
-    sync::mpsc,
-    time::{Instant, MissedTickBehavior},
-};
+use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
 use waifud_consensus::{Handle, ReadError};
 use waifud_mesh::{Interface, Mesh, MeshConfig, MeshError, PacketLink, PrivateKey, host};
 use waifud_model::{
     command::Command,
     mesh::{MeshEnd, MeshKey},
+    node::Node,
 };
 
 /// Between two readings of the replica: a new node's guests are reached within this, and a busy cluster is not read for nothing.
@@ -103,25 +98,22 @@ impl Keeper {
         let mesh = Up(mesh);
         tracing::info!(kind = %mesh.0.kind(), interface = own.interface, "the mesh is up");
         self.links.send(link).await.map_err(|_| KeepError::NoService)?;
-        let mut look = tokio::time::interval(LOOK);
-        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut routed = false;
+        let mut look_at = Instant::now();
         loop {
             tokio::select! {
                 error = mesh.0.failed() => return Err(error.into()),
-                _ = look.tick() => routed = self.route(&members).await,
-                () = tokio::time::sleep(ROUTE_AGAIN), if !routed => routed = self.route(&members).await,
+                () = tokio::time::sleep_until(look_at) => look_at = self.route(&members).await,
                 changed = applied.changed() => {
                     if changed.is_err() {
                         return Ok(());
                     }
-                    tokio::time::sleep_until(Instant::now() + PAUSE).await;
+                    tokio::time::sleep(PAUSE).await;
                     applied.borrow_and_update();
                     let now = self.read().await?;
                     if now != members {
                         members = now;
                         mesh.0.apply(&self.config(&members)).await?;
-                        routed = self.route(&members).await;
+                        look_at = self.route(&members).await;
                     }
                 }
             }
@@ -142,47 +134,34 @@ impl Keeper {
             .await
     }
 
-    /// True when rules and routes are as they should be. They cannot be before the bridge is there.
-    async fn route(&self, members: &Members) -> bool {
+    /// Brings rules and routes to what they should be, and says when to look again. Before the bridge is there they cannot be.
+    async fn route(&self, members: &Members) -> Instant {
         let bridge = self.settings.own.bridge.as_str();
         if nix::net::if_::if_nametoindex(bridge).is_err() {
             tracing::debug!(bridge, "no guests' network yet, and so no way from it");
-            return false;
+            return Instant::now() + ROUTE_AGAIN;
         }
         match host::ensure(&members.routing(&self.settings.own)).await {
-            Ok(_) => true,
+            Ok(_) => Instant::now() + LOOK,
             Err(error) => {
                 tracing::warn!(error = &error as &dyn Error, "routes into the mesh are not all there; trying again");
-                false
+                Instant::now() + ROUTE_AGAIN
             }
         }
     }
 }
 
-/// Sees to it that the node's record has its end of the mesh. Ends when it does, or when the cluster refuses it.
+/// Sees to it that the node's record has its end of the mesh.
 async fn tell(settings: MeshSettings, consensus: Handle) {
     let node = settings.own.node;
     let end = MeshEnd { key: MeshKey(*settings.key.public().as_bytes()), port: settings.port };
-    let proposer = NodeProposer::new(node, consensus.clone());
-    loop {
-        match consensus.read(move |view| view.node(node)).await {
-            Ok(Some(known)) if known.mesh == Some(end) => return,
-            Ok(Some(_)) => {
-                let key = format!("mesh {}", hex::encode(random::bytes::<16>()));
-                match proposer.propose(&key, Command::SetMeshEnd { node, end }).await {
-                    Ok(()) => return tracing::info!(key = %end.key, "the cluster knows this node's end of the mesh"),
-                    Err(error @ ProposeFailure::Refused(_)) => {
-                        return tracing::error!(
-                            error = &error as &dyn Error,
-                            "the cluster refuses this node's end of the mesh; other nodes cannot reach its guests"
-                        );
-                    }
-                    Err(error) => tracing::info!(%error, "the cluster cannot be told this node's end of the mesh now"),
-                }
-            }
-            Ok(None) => {}
-            Err(error) => tracing::error!(%error, "this node's own record cannot be read"),
-        }
-        tokio::time::sleep(AGAIN).await;
+    let lacks = |known: &Node| (known.mesh != Some(end)).then_some(Command::SetMeshEnd { node, end });
+    match upkeep::see_to_record(node, &consensus, "mesh", lacks).await {
+        Ok(false) => {}
+        Ok(true) => tracing::info!(key = %end.key, "the cluster knows this node's end of the mesh"),
+        Err(error) => tracing::error!(
+            error = &error as &dyn Error,
+            "the cluster refuses this node's end of the mesh; other nodes cannot reach its guests"
+        ),
     }
 }

@@ -3,13 +3,14 @@
 
 use super::membership::Standing;
 use crate::net::{
-    Advertised, Registered, Registration, Resolved, Tailscale, TailscaleError, UsedNetwork, conflicting, reach_by,
+    Advertised, Own, Registered, Registration, Resolved, Tailscale, TailscaleError, UsedNetwork, conflicting, reach_by,
 };
 use ipnet::Ipv4Net;
 use std::{error::Error, time::Duration};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use waifud_consensus::Handle;
+use waifud_model::network;
 
 /// How often it is looked: tailscaled and resolved are restarted now and then, and forget.
 const LOOK: Duration = Duration::from_secs(30);
@@ -19,14 +20,10 @@ const FIRST: Duration = Duration::from_secs(3);
 /// What is told.
 #[derive(Debug)]
 pub(super) struct Outside {
-    /// Names, and by which interface they are asked for.
-    pub(super) registration: Registration,
-    /// This node's subnet.
-    pub(super) subnet: Ipv4Net,
+    /// What is this node's own.
+    pub(super) own: Own,
     /// tailscaled, unless it is not to be asked.
     pub(super) tailscale: Option<Tailscale>,
-    /// Interfaces that are ours.
-    pub(super) own: Vec<String>,
     /// Who the others are.
     pub(super) consensus: Handle,
 }
@@ -65,18 +62,22 @@ impl Outside {
 
     async fn tell_tailscale(&self, said: &mut Said) {
         let Some(tailscale) = &self.tailscale else { return };
-        match tailscale.ensure(self.subnet).await {
-            Ok(Advertised::Changed) => tracing::info!(subnet = %self.subnet, "tailscaled offers this node's guests"),
+        match tailscale.ensure(self.own.subnet).await {
+            Ok(Advertised::Changed) => {
+                tracing::info!(subnet = %self.own.subnet, "tailscaled offers this node's guests")
+            }
             Ok(Advertised::NotRunning | Advertised::Already) => said.tailscale = None,
             Err(error) => once(&mut said.tailscale, &error, "tailscaled does not offer this node's guests"),
         }
     }
 
     async fn tell_resolved(&self, said: &mut Said) {
-        if let Err(error) = reach_by(&self.registration.interface, self.registration.server).await {
+        let server = network::gateway(self.own.subnet);
+        if let Err(error) = reach_by(&self.own.interface, server).await {
             return once(&mut said.names, &error, "this node does not resolve names of VMs");
         }
-        match Resolved::default().register(&self.registration).await {
+        let registration = Registration { interface: self.own.interface.clone(), server, cluster: self.own.cluster };
+        match Resolved::default().register(&registration).await {
             Ok(Registered::Done) => {
                 if !std::mem::replace(&mut said.resolved, true) {
                     tracing::info!("this node resolves names of VMs");
@@ -99,14 +100,13 @@ impl Outside {
             Ok(subnets) => subnets,
             Err(error) => return tracing::debug!(%error, "whose subnets are whose cannot be read"),
         };
-        let own: Vec<&str> = self.own.iter().map(String::as_str).collect();
-        match conflicting(self.registration.cluster, &subnets, &own).await {
+        match conflicting(self.own.cluster, &subnets, &[&self.own.bridge, &self.own.interface]).await {
             Ok(found) if found == said.conflicts => {}
             Ok(found) => {
                 for network in &found {
                     tracing::warn!(
                         %network,
-                        cluster = %self.registration.cluster,
+                        cluster = %self.own.cluster,
                         "this host has a route that stands in the way of guests; remove it, or some of them are not reached"
                     );
                 }
@@ -118,13 +118,14 @@ impl Outside {
 
     async fn take_back(&self) {
         if let Some(tailscale) = &self.tailscale {
-            match tailscale.withdraw(self.subnet).await {
-                Ok(Advertised::Changed) => tracing::info!(subnet = %self.subnet, "tailscaled offers it no more"),
+            let subnet = self.own.subnet;
+            match tailscale.withdraw(subnet).await {
+                Ok(Advertised::Changed) => tracing::info!(%subnet, "tailscaled offers it no more"),
                 Ok(Advertised::NotRunning | Advertised::Already) => {}
-                Err(error) => give_up(&error, self.subnet),
+                Err(error) => give_up(&error, subnet),
             }
         }
-        if let Err(error) = Resolved::default().unregister(&self.registration.interface).await {
+        if let Err(error) = Resolved::default().unregister(&self.own.interface).await {
             tracing::warn!(error = &error as &dyn Error, "systemd-resolved still asks here for names of VMs");
         }
     }

@@ -3,21 +3,20 @@
 //! In: what this machine can give now, the replicated record of it. Out: an [`UpdateNode`](Command::UpdateNode) where they
 //! differ; a new certificate for the same key, which no other node has to be told of.
 
-use super::{clock, observer::APPLIED, random};
-use crate::facts::Facts;
+use super::{clock, observer::APPLIED, random, reconcile_ports::NodeProposer};
+use crate::{
+    facts::Facts,
+    reconcile::{ProposeFailure, Proposer as _},
+};
 use std::{net::SocketAddr, sync::Arc, time::Duration, time::SystemTime};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use waifud_consensus::{Handle, Proposal, ProposeError, ReadError};
+use waifud_consensus::{Handle, ReadError};
 use waifud_gossip::{
     identity::{Ca, CertificateError, DirError, Identity, IdentityDir, IdentityError},
     membership::Gossip,
 };
-use waifud_model::{
-    command::{Actor, Command, Origin, RequestKey},
-    digest::Blake3,
-    ids::NodeId,
-};
+use waifud_model::{command::Command, ids::NodeId, node::Node, reject::Reject};
 
 /// After a try that failed, and between looks at the certificate.
 const AGAIN: Duration = Duration::from_secs(5);
@@ -34,36 +33,49 @@ pub(super) async fn tell_facts(
     advertise: Option<SocketAddr>,
     stop: CancellationToken,
 ) {
+    let lacks = |known: &Node| {
+        let advertise = advertise.unwrap_or(known.advertise);
+        let differs = known.capacity != facts.capacity || known.advertise != advertise;
+        differs.then(|| Command::UpdateNode { node: me, advertise, capacity: facts.capacity.clone() })
+    };
+    match stop.run_until_cancelled(see_to_record(me, &consensus, "facts", lacks)).await {
+        None | Some(Ok(false)) => {}
+        Some(Ok(true)) => {
+            tracing::info!(capacity = ?facts.capacity, "the cluster knows what this node gives now");
+        }
+        Some(Err(reject)) => {
+            tracing::error!(%reject, "the cluster refuses what this node gives; mend its configuration");
+        }
+    }
+}
+
+/// Proposes what the record of `me` `lacks` until it lacks nothing; true if anything was proposed.
+///
+/// # Errors
+/// If the cluster refuses it. Every try is an entry in everybody's log, and the same command is refused again until a person
+/// acts.
+pub(super) async fn see_to_record(
+    me: NodeId,
+    consensus: &Handle,
+    what: &'static str,
+    lacks: impl Fn(&Node) -> Option<Command>,
+) -> Result<bool, Reject> {
+    let proposer = NodeProposer::new(me, consensus.clone());
     loop {
-        let known = match consensus.read(move |view| view.node(me)).await {
-            Ok(known) => known,
-            Err(error) => {
-                tracing::error!(%error, "this node's own record cannot be read");
-                None
-            }
-        };
-        if let Some(known) = known {
-            let advertise = advertise.unwrap_or(known.advertise);
-            if known.capacity == facts.capacity && known.advertise == advertise {
-                return;
-            }
-            let command = Command::UpdateNode { node: me, advertise, capacity: facts.capacity.clone() };
-            let key = format!("facts {}", hex::encode(random::bytes::<16>()));
-            let request = RequestKey { body: Blake3::of(key.as_bytes()), key, origin: Origin::Internal };
-            match consensus.propose(Proposal { request, actor: Actor::Node(me), command }).await {
-                Ok(_) => {
-                    return tracing::info!(capacity = ?facts.capacity, "the cluster knows what this node gives now");
+        match consensus.read(move |view| view.node(me)).await {
+            Ok(Some(known)) => {
+                let Some(command) = lacks(&known) else { return Ok(false) };
+                let key = format!("{what} {}", hex::encode(random::bytes::<16>()));
+                match proposer.propose(&key, command).await {
+                    Ok(()) => return Ok(true),
+                    Err(ProposeFailure::Refused(reject)) => return Err(reject),
+                    Err(error) => tracing::info!(what, %error, "the cluster cannot be told now"),
                 }
-                // Every try is an entry in everybody's log, and the same command is refused again until a person acts.
-                Err(ProposeError::Rejected { reject, .. }) => {
-                    return tracing::error!(%reject, "the cluster refuses what this node gives; mend its configuration");
-                }
-                Err(error) => tracing::info!(%error, "the cluster cannot be told now what this node gives"),
             }
+            Ok(None) => {}
+            Err(error) => tracing::error!(%error, "this node's own record cannot be read"),
         }
-        if stop.run_until_cancelled(tokio::time::sleep(AGAIN)).await.is_none() {
-            return;
-        }
+        tokio::time::sleep(AGAIN).await;
     }
 }
 

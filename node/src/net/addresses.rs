@@ -1,6 +1,6 @@
 //! The addresses of this host's own interfaces.
 
-use super::NetworkError;
+use super::{NetworkError, netlink::Netlink};
 use ipnet::Ipv4Net;
 use std::net::Ipv4Addr;
 
@@ -13,11 +13,7 @@ pub async fn reach_by(interface: &str, address: Ipv4Addr) -> Result<(), NetworkE
     let failed = |source| NetworkError::Address { address, interface: interface.to_owned(), source };
     let unknown = |error: nix::Error| failed(rtnetlink::Error::NamespaceError(error.to_string()));
     let index = nix::net::if_::if_nametoindex(interface).map_err(unknown)?;
-    let (connection, handle, _) =
-        rtnetlink::new_connection().map_err(|error| failed(rtnetlink::Error::NamespaceError(error.to_string())))?;
-    let connection = tokio::spawn(connection);
+    let netlink = Netlink::open().map_err(failed)?;
     let prefix = Ipv4Net::from(address).prefix_len();
-    let added = handle.address().add(index, address.into(), prefix).replace().execute().await;
-    connection.abort();
-    added.map_err(failed)
+    netlink.address().add(index, address.into(), prefix).replace().execute().await.map_err(failed)
 }

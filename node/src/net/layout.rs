@@ -4,6 +4,7 @@
 use ipnet::Ipv4Net;
 use std::net::{Ipv4Addr, SocketAddr};
 pub use waifud_cloudinit::instance::DOMAIN;
+pub use waifud_mesh::METADATA_ADDRESS as METADATA;
 
 /// The name of the libvirt network.
 pub const NETWORK: &str = "waifud";
@@ -11,8 +12,6 @@ pub const NETWORK: &str = "waifud";
 pub const FILTER: &str = "waifud-guest";
 /// The interface of the mesh between the nodes: what comes out of it comes from a guest of another node.
 pub const MESH: &str = "waifu0";
-/// Where guests ask for their metadata.
-pub const METADATA: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 254);
 
 /// The guests' network of one node.
 #[derive(Debug, Clone, PartialEq, Eq)]

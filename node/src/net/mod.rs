@@ -15,6 +15,7 @@ mod leases;
 mod libvirt;
 mod mesh;
 mod neighbours;
+mod netlink;
 mod resolved;
 mod routes;
 mod tailscale;

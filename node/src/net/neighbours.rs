@@ -1,6 +1,6 @@
 //! The addresses that guests answered for, as the kernel remembers them (ARP, RFC 826). Asks nobody on the network.
 
-use super::{Met, NetworkError};
+use super::{Met, NetworkError, netlink::Netlink};
 use futures::TryStreamExt;
 use rtnetlink::{
     Handle,
@@ -17,12 +17,8 @@ const TICK_MS: u64 = 10;
 /// Who answered on `bridge`, and when last. Nobody, if there is no such bridge.
 pub(super) async fn met(bridge: &str, now: Timestamp) -> Result<Vec<Met>, NetworkError> {
     let failed = |source| NetworkError::Neighbours { source };
-    let (connection, handle, _) =
-        rtnetlink::new_connection().map_err(|e| failed(rtnetlink::Error::NamespaceError(e.to_string())))?;
-    let connection = tokio::spawn(connection);
-    let met = read(&handle, bridge, now).await;
-    connection.abort();
-    met.map_err(failed)
+    let netlink = Netlink::open().map_err(failed)?;
+    read(&netlink, bridge, now).await.map_err(failed)
 }
 
 async fn read(handle: &Handle, bridge: &str, now: Timestamp) -> Result<Vec<Met>, rtnetlink::Error> {

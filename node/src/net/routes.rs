@@ -5,7 +5,7 @@
 //! addresses, usually ours as well: another node's subnet that its tailscaled offers. Our rules come before
 //! Tailscale's, so that nothing is cut off by it; [`conflicts`] names it all the same when it is no node's subnet.
 
-use super::NetworkError;
+use super::{NetworkError, netlink::Netlink};
 use futures::TryStreamExt;
 use ipnet::Ipv4Net;
 use rtnetlink::{
@@ -96,12 +96,8 @@ pub async fn refuse_overlap(cidr: Ipv4Net, own: &[&str]) -> Result<(), NetworkEr
 
 /// All IPv4 networks this host has routes to, but by the mesh's table, or addresses in.
 async fn used_networks() -> Result<Vec<UsedNetwork>, rtnetlink::Error> {
-    let (connection, handle, _) =
-        rtnetlink::new_connection().map_err(|e| rtnetlink::Error::NamespaceError(e.to_string()))?;
-    let connection = tokio::spawn(connection);
-    let used = read(&handle).await;
-    connection.abort();
-    used
+    let netlink = Netlink::open()?;
+    read(&netlink).await
 }
 
 async fn read(handle: &Handle) -> Result<Vec<UsedNetwork>, rtnetlink::Error> {
