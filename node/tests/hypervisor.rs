@@ -6,7 +6,10 @@
 
 use async_trait::async_trait;
 use std::{fs::File, net::Ipv4Addr, os::unix::net::UnixListener, path::Path, time::Duration};
-use tokio::sync::broadcast;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    sync::broadcast,
+};
 use waifud_model::{
     ids::{ClusterId, Generation, VmId},
     node::Arch,
@@ -90,12 +93,14 @@ async fn contract(stage: &dyn Stage) {
     hypervisor.undefine(vm).await.unwrap();
     assert!(matches!(hypervisor.start(vm, Generation(1)).await, Err(HypervisorError::NoDomain(id)) if id == vm));
     assert!(matches!(hypervisor.shutdown(vm).await, Err(HypervisorError::NoDomain(id)) if id == vm));
+    assert!(hypervisor.console(vm).await.unwrap().is_none() && hypervisor.screen(vm).await.unwrap().is_none());
 
     // Defined, and listed in the order of ids.
     hypervisor.define(&first).await.unwrap();
     hypervisor.define(&second).await.unwrap();
     let domain = look().await;
     assert_eq!(domain.state, DomainState::Off(OffReason::Unknown));
+    assert!(hypervisor.console(vm).await.unwrap().is_none() && hypervisor.screen(vm).await.unwrap().is_none());
     assert_eq!((domain.defined, domain.started, domain.ip), (Some(Generation(1)), None, first.nic.ip));
     let listed = hypervisor.list().await.unwrap();
     assert_eq!(listed.iter().map(|d| d.vm).collect::<Vec<_>>(), [second.vm, vm]);
@@ -147,6 +152,8 @@ async fn contract(stage: &dyn Stage) {
         hypervisor.shutdown(foreign.vm).await,
         hypervisor.force_stop(foreign.vm).await,
         hypervisor.undefine(foreign.vm).await,
+        hypervisor.console(foreign.vm).await.map(drop),
+        hypervisor.screen(foreign.vm).await.map(drop),
     ] {
         assert!(matches!(refused, Err(HypervisorError::Foreign(id)) if id == foreign.vm), "{refused:?}");
     }
@@ -160,6 +167,32 @@ async fn contract(stage: &dyn Stage) {
     }
     assert!(hypervisor.list().await.unwrap().is_empty());
     heard(&mut events, vm, Happening::Definition).await;
+}
+
+/// What is connected to a guest greets, and ends with the guest.
+async fn lines(stage: &dyn Stage, greet: impl FnOnce(VmId)) {
+    let hypervisor = stage.hypervisor();
+    let spec = spec(stage, 14, 1);
+    hypervisor.define(&spec).await.unwrap();
+    hypervisor.start(spec.vm, Generation(1)).await.unwrap();
+    let mut console = hypervisor.console(spec.vm).await.unwrap().unwrap();
+    let mut screen = hypervisor.screen(spec.vm).await.unwrap().unwrap();
+    greet(spec.vm);
+    let mut greeting = [0; 12];
+    within(screen.read_exact(&mut greeting)).await.unwrap();
+    assert_eq!(&greeting, b"RFB 003.008\n");
+    console.write_all(b"x").await.unwrap();
+    hypervisor.force_stop(spec.vm).await.unwrap();
+    for line in [&mut console, &mut screen] {
+        // Whatever was said before, it ends.
+        while within(line.read(&mut [0; 4096])).await.is_ok_and(|count| count > 0) {}
+    }
+    assert!(hypervisor.console(spec.vm).await.unwrap().is_none());
+    hypervisor.undefine(spec.vm).await.unwrap();
+}
+
+async fn within<T>(what: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(20), what).await.unwrap()
 }
 
 struct FakeStage(FakeHypervisor);
@@ -240,6 +273,19 @@ async fn the_fake_keeps_the_contract() {
 }
 
 #[tokio::test]
+async fn the_fake_s_guests_have_a_serial_port_and_a_screen() {
+    let fake = FakeHypervisor::default();
+    let stage = FakeStage(fake.clone());
+    lines(&stage, move |vm| {
+        tokio::spawn(async move {
+            let mut screen = fake.take_screen(vm).unwrap();
+            screen.write_all(b"RFB 003.008\n").await.unwrap();
+        });
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn libvirts_mock_driver_keeps_the_contract() {
     contract(&LibvirtStage::new("test:///default", "default")).await;
 }
@@ -248,6 +294,12 @@ async fn libvirts_mock_driver_keeps_the_contract() {
 #[ignore = "needs a real libvirt, named by WAIFUD_TEST_LIBVIRT_URI"]
 async fn a_real_libvirt_keeps_the_contract() {
     contract(&LibvirtStage::real().0).await;
+}
+
+#[tokio::test]
+#[ignore = "needs a real libvirt, named by WAIFUD_TEST_LIBVIRT_URI"]
+async fn guests_of_a_real_libvirt_have_a_serial_port_and_a_screen() {
+    lines(&LibvirtStage::real().0, |_| ()).await;
 }
 
 /// With `WAIFUD_TEST_LIBVIRTD_PID` too, the process id of that libvirtd: it is stopped for a while.

@@ -4,12 +4,15 @@
 //! The fake outlives the node that uses it, as guests outlive waifud: a simulation restarts a node by dropping everything
 //! but its fakes.
 
+mod lines;
+
 use super::{
-    Cause, Domain, DomainEvent, DomainSpec, DomainState, Happening, Health, Hypervisor, HypervisorError, OffReason,
-    PauseReason, Usage,
+    Cause, Domain, DomainEvent, DomainSpec, DomainState, Happening, Health, Hypervisor, HypervisorError, Line,
+    OffReason, PauseReason, Usage,
 };
 use crate::faults::{Faults, lock};
 use async_trait::async_trait;
+use lines::Lines;
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::Ipv4Addr,
@@ -48,6 +51,10 @@ pub enum HypervisorOp {
     ForceStop,
     /// [`Hypervisor::undefine`].
     Undefine,
+    /// [`Hypervisor::console`].
+    Console,
+    /// [`Hypervisor::screen`].
+    Screen,
 }
 
 /// A domain in memory.
@@ -79,6 +86,7 @@ struct World {
     loses_events: bool,
     down: bool,
     lies: BTreeSet<HypervisorOp>,
+    lines: Lines,
 }
 
 /// Guests in memory.
@@ -100,6 +108,7 @@ impl Default for FakeHypervisor {
             loses_events: false,
             down: false,
             lies: BTreeSet::new(),
+            lines: Lines::default(),
         };
         Self {
             world: Arc::new(Mutex::new(world)),
@@ -243,6 +252,7 @@ impl FakeHypervisor {
             hit
         });
         if stopped {
+            lock(&self.world).lines.end(vm);
             self.emit(Some(vm), Happening::Stopped);
         }
     }
@@ -411,6 +421,16 @@ impl Hypervisor for FakeHypervisor {
             Err(HypervisorError::NoDomain(_)) => Ok(()),
             Err(error) => Err(error),
         }
+    }
+
+    async fn console(&self, vm: VmId) -> Result<Option<Box<dyn Line>>, HypervisorError> {
+        self.meet(HypervisorOp::Console, "open the serial port of", Some(vm)).await?;
+        self.open_console(vm)
+    }
+
+    async fn screen(&self, vm: VmId) -> Result<Option<Box<dyn Line>>, HypervisorError> {
+        self.meet(HypervisorOp::Screen, "open the screen of", Some(vm)).await?;
+        self.open_screen(vm)
     }
 
     fn events(&self) -> broadcast::Receiver<DomainEvent> {

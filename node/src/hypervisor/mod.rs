@@ -16,6 +16,7 @@ mod error;
 pub mod fake;
 pub mod libvirt;
 mod mark;
+mod pty;
 mod xml;
 
 pub use domain::{
@@ -29,8 +30,16 @@ pub use xml::{DomainType, domain_xml};
 
 use async_trait::async_trait;
 use std::{fmt::Debug, net::Ipv4Addr};
-use tokio::sync::{broadcast, watch};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::{broadcast, watch},
+};
 use waifud_model::ids::{Generation, VmId};
+
+/// Bytes both ways, to and from a guest. Reading ends when the guest is off.
+pub trait Line: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Line for T {}
 
 /// What runs guests on this node.
 ///
@@ -95,6 +104,19 @@ pub trait Hypervisor: Send + Sync + Debug {
     /// # Errors
     /// If it is running, or may still be there. A domain that is not there is no error.
     async fn undefine(&self, vm: VmId) -> Result<(), HypervisorError>;
+
+    /// The other end of the guest's serial port; none if the guest is off. What the guest writes while nobody has it open is
+    /// in its log only. One holder at a time: two would each get some of the bytes.
+    ///
+    /// # Errors
+    /// If it cannot be told, or the port cannot be opened.
+    async fn console(&self, vm: VmId) -> Result<Option<Box<dyn Line>>, HypervisorError>;
+
+    /// A new connection to the guest's screen, in RFB (RFC 6143), without authentication; none if the guest is off.
+    ///
+    /// # Errors
+    /// If it cannot be told, or the guest was started without a screen.
+    async fn screen(&self, vm: VmId) -> Result<Option<Box<dyn Line>>, HypervisorError>;
 
     /// What happens to domains from now on. A reader that lags loses the oldest, and should then look at everything.
     fn events(&self) -> broadcast::Receiver<DomainEvent>;

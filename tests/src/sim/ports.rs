@@ -16,7 +16,7 @@ use waifud_model::{
     vm::Vm,
 };
 use waifud_node::{
-    hypervisor::{Domain, DomainEvent, DomainSpec, Health, Hypervisor, HypervisorError, Nic, Usage},
+    hypervisor::{Domain, DomainEvent, DomainSpec, Health, Hypervisor, HypervisorError, Line, Nic, Usage},
     reconcile::{Fate, Intent, IntentError, Wanted},
     volumes::{Volume, VolumeError, Volumes},
 };
@@ -126,6 +126,14 @@ impl Hypervisor for Confused {
 
     async fn undefine(&self, vm: VmId) -> Result<(), HypervisorError> {
         self.real.undefine(vm).await
+    }
+
+    async fn console(&self, vm: VmId) -> Result<Option<Box<dyn Line>>, HypervisorError> {
+        self.real.console(vm).await
+    }
+
+    async fn screen(&self, vm: VmId) -> Result<Option<Box<dyn Line>>, HypervisorError> {
+        self.real.screen(vm).await
     }
 
     fn events(&self) -> broadcast::Receiver<DomainEvent> {

@@ -1,6 +1,7 @@
 //! The calls for which the `virt` crate has no wrapper, or one that cannot be used: lifecycle events, lost connections,
-//! statistics in bulk (its wrapper leaks every record), a domain's state (its wrapper drops the error), and closing (its
-//! `Drop` panics). All `unsafe` of the hypervisor is in this file; nothing here decides anything.
+//! statistics in bulk (its wrapper leaks every record), a domain's state (its wrapper drops the error), a screen (its wrapper
+//! gives a bare number), and closing (its `Drop` panics). All that is `unsafe` about libvirt is in this file; nothing here decides
+//! anything.
 
 #![allow(unsafe_code, reason = "libvirt is a C library")]
 
@@ -8,6 +9,7 @@ use std::{
     ffi::{CStr, c_int, c_uint, c_void},
     mem::ManuallyDrop,
     ops::Deref,
+    os::fd::{FromRawFd as _, OwnedFd},
     ptr,
     sync::{
         Arc,
@@ -144,6 +146,19 @@ impl Handle {
 }
 
 impl Handle {
+    /// A new connection to the domain's first screen, that asks for no password: whoever has it was let in already.
+    pub(super) fn screen(&self) -> Result<OwnedFd, Error> {
+        // SAFETY: the handle is valid for the call.
+        let fd = unsafe {
+            sys::virDomainOpenGraphicsFD(self.0.as_ptr(), 0, sys::VIR_DOMAIN_OPEN_GRAPHICS_SKIPAUTH as c_uint)
+        };
+        if fd < 0 {
+            return Err(Error::last_error());
+        }
+        // SAFETY: libvirt made this descriptor for the caller, who alone has it and is to close it.
+        Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    }
+
     /// From now on the agent in this guest has so many seconds for an answer.
     pub(super) fn limit_agent(&self, seconds: c_int) -> Result<(), Error> {
         // SAFETY: the handle is valid for the call.

@@ -1,10 +1,12 @@
 //! Guests by libvirt. Three lanes: one looks, one changes, so that a guest that takes long to stop does not make the
-//! states of all others unknown; and one asks what is in guests, who may not answer. Events come from the lane that looks.
+//! states of all others unknown; and one asks what is in guests, who may not answer. A fourth, which is there from the first
+//! question on, finds serial ports and screens: a person waits for it. Events come from the lane that looks.
 //!
 //! ```text
 //!   Libvirt ──┬── lane "look"    list, find, usage; lifecycle events ──┐
 //!             ├── lane "change"  define, start, stop, undefine         ├──> libvirtd
 //!             └── lane "agent"   what the agents in guests say ────────┤
+//!             ├── lane "console" serial ports and screens ────────────┤
 //!   event_loop (one a process): events, keep-alive, lost connections ──┘
 //! ```
 
@@ -15,7 +17,9 @@ mod lane;
 mod session;
 mod state;
 
-use super::{Domain, DomainEvent, DomainSpec, Happening, Health, Hypervisor, HypervisorError, Usage};
+use super::{
+    Cause, Domain, DomainEvent, DomainSpec, Happening, Health, Hypervisor, HypervisorError, Line, Usage, pty::Pty,
+};
 use crate::faults::lock;
 use async_trait::async_trait;
 use lane::{Lane, Opener, Report};
@@ -25,7 +29,7 @@ use std::{
     sync::{Arc, Mutex},
     time::Duration,
 };
-use tokio::sync::{broadcast, watch};
+use tokio::sync::{OnceCell, broadcast, watch};
 use waifud_model::ids::{ClusterId, Generation, VmId};
 
 /// Events kept for a reader that is behind. One that lags further looks at everything, which costs a bulk request.
@@ -64,6 +68,9 @@ pub struct Libvirt {
     change: Lane,
     /// Its health counts for nothing: what is in a guest says nothing about the hypervisor.
     agent: Lane,
+    /// Its health counts for nothing either: it does the same as others, more rarely.
+    console: OnceCell<Lane>,
+    marks: Marks,
     config: LibvirtConfig,
     events: broadcast::Sender<DomainEvent>,
     health: watch::Sender<Health>,
@@ -94,7 +101,12 @@ impl Libvirt {
         let look = Lane::start("look", opener(&config, &marks, Some(events.clone())), report(LOOK))?;
         let change = Lane::start("change", opener(&config, &marks, None), report(CHANGE))?;
         let agent = Lane::start("agent", opener(&config, &marks, None), Arc::new(|_| ()))?;
-        Ok(Self { look, change, agent, config, events, health })
+        Ok(Self { look, change, agent, console: OnceCell::new(), marks, config, events, health })
+    }
+
+    async fn console_lane(&self) -> Result<&Lane, HypervisorError> {
+        let start = async || Lane::start("console", opener(&self.config, &self.marks, None), Arc::new(|_| ()));
+        self.console.get_or_try_init(start).await
     }
 
     async fn change(
@@ -192,6 +204,32 @@ impl Hypervisor for Libvirt {
 
     async fn undefine(&self, vm: VmId) -> Result<(), HypervisorError> {
         self.change("undefine a domain", move |session| session.undefine(vm)).await
+    }
+
+    async fn console(&self, vm: VmId) -> Result<Option<Box<dyn Line>>, HypervisorError> {
+        let lane = self.console_lane().await?;
+        let find = || lane.call("find a serial port", self.config.look, move |session| session.serial_port(vm));
+        let Some(path) = find().await? else { return Ok(None) };
+        let pty = Pty::open(&path).map_err(|error| HypervisorError::Refused {
+            what: "open the serial port of",
+            vm,
+            source: Cause::new(format!("{}: {error}", path.display())),
+        })?;
+        // The kernel gives the numbers of terminals again: if the guest ended just now, this may be somebody else's.
+        Ok((find().await? == Some(path)).then(|| Box::new(pty) as Box<dyn Line>))
+    }
+
+    async fn screen(&self, vm: VmId) -> Result<Option<Box<dyn Line>>, HypervisorError> {
+        let lane = self.console_lane().await?;
+        let opened = lane.call("open a screen", self.config.look, move |session| session.screen(vm)).await?;
+        let Some(fd) = opened else { return Ok(None) };
+        let stream = std::os::unix::net::UnixStream::from(fd);
+        let line = stream.set_nonblocking(true).and_then(|()| tokio::net::UnixStream::from_std(stream));
+        line.map(|line| Some(Box::new(line) as Box<dyn Line>)).map_err(|error| HypervisorError::Refused {
+            what: "open the screen of",
+            vm,
+            source: Cause::new(error.to_string()),
+        })
     }
 
     fn events(&self) -> broadcast::Receiver<DomainEvent> {

@@ -19,6 +19,8 @@ use quick_xml::events::Event;
 use std::{
     collections::HashMap,
     net::Ipv4Addr,
+    os::fd::OwnedFd,
+    path::PathBuf,
     sync::{Arc, Mutex},
     time::SystemTime,
 };
@@ -264,6 +266,40 @@ impl Session {
         }
     }
 
+    /// The far end of the guest's serial port; none if the guest is off.
+    pub(super) fn serial_port(&self, vm: VmId) -> Result<Option<PathBuf>> {
+        let what = "find the serial port of";
+        let Some(handle) = self.active(what, vm)? else { return Ok(None) };
+        match handle.xml_desc(0) {
+            Ok(xml) => Ok(serial_port(&xml)),
+            Err(e) if is(&e, ErrorNumber::NoDomain) => Ok(None),
+            Err(e) => Err(refused(what, vm, &e)),
+        }
+    }
+
+    /// A new connection to the guest's screen; none if the guest is off.
+    pub(super) fn screen(&self, vm: VmId) -> Result<Option<OwnedFd>> {
+        let what = "open the screen of";
+        let Some(handle) = self.active(what, vm)? else { return Ok(None) };
+        handle.screen().map(Some).or_else(|error| {
+            // It may have gone off in between, and drivers say that in several ways.
+            if self.active(what, vm)?.is_none() { Ok(None) } else { Err(refused(what, vm, &error)) }
+        })
+    }
+
+    /// The domain if it is one of ours that runs.
+    fn active(&self, what: &'static str, vm: VmId) -> Result<Option<Handle>> {
+        let (handle, _) = match self.ours(vm) {
+            Err(HypervisorError::NoDomain(_)) => return Ok(None),
+            other => other?,
+        };
+        match handle.is_active() {
+            Ok(active) => Ok(active.then_some(handle)),
+            Err(e) if is(&e, ErrorNumber::NoDomain) => Ok(None),
+            Err(e) => Err(refused(what, vm, &e)),
+        }
+    }
+
     /// The domain and its fresh mark; an error if there is none, or it is not ours.
     fn ours(&self, vm: VmId) -> Result<(Handle, Marked)> {
         let handle = match self.connection.lookup_domain_by_uuid_string(&vm.to_string()) {
@@ -331,6 +367,24 @@ fn has_agent(xml: &str) -> bool {
     }
 }
 
+/// Where a running domain's description says that its first serial port ends.
+fn serial_port(xml: &str) -> Option<PathBuf> {
+    let mut reader = quick_xml::Reader::from_str(xml);
+    let mut inside = false;
+    loop {
+        match reader.read_event() {
+            Ok(Event::Start(tag)) if tag.local_name().as_ref() == b"serial" => inside = true,
+            Ok(Event::End(tag)) if tag.local_name().as_ref() == b"serial" => return None,
+            Ok(Event::Start(tag) | Event::Empty(tag)) if inside && tag.local_name().as_ref() == b"source" => {
+                let path = tag.try_get_attribute("path").ok().flatten()?;
+                return path.unescape_value().ok().map(|path| PathBuf::from(path.as_ref()));
+            }
+            Ok(Event::Eof) | Err(_) => return None,
+            Ok(_) => {}
+        }
+    }
+}
+
 /// By the host's clock. One before 1970 reads as 1970: nothing is decided by it.
 fn now() -> Timestamp {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
@@ -359,6 +413,19 @@ fn unless_off(handle: &Handle, result: std::result::Result<(), Error>) -> std::r
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_serial_port_ends_where_the_running_domain_says() {
+        let domain = |source: &str| {
+            format!(
+                "<domain><devices><disk><source path='/x'/></disk><serial type='pty'>{source}<log file='/a' append='on'/>\
+                 </serial><console><source path='/dev/pts/9'/></console></devices></domain>"
+            )
+        };
+        assert_eq!(serial_port(&domain("<source path='/dev/pts/7'/>")), Some(PathBuf::from("/dev/pts/7")));
+        assert_eq!(serial_port(&domain("")), None, "that of a guest that is off is not known");
+        assert_eq!(serial_port("<domain/>"), None);
+    }
 
     #[test]
     fn an_agent_is_there_when_its_channel_is_open() {
