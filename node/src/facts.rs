@@ -141,6 +141,7 @@ fn decide(
         disk: capped(disk, config.disk),
         arch,
         kvm: accel == Accel::Kvm,
+        bridges: Vec::new(),
     };
     Ok(Facts { capacity, accel })
 }

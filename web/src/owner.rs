@@ -49,8 +49,9 @@ fn worth_asking(shown: &wire::Vm) -> bool {
     let settled = match shown.desired {
         Desired::Running => status.state == VmState::Running,
         Desired::Stopped => status.state == VmState::Stopped,
+        Desired::Paused => status.state == VmState::Paused,
     };
-    status.silent.is_none() && (status.pending || !settled)
+    status.silent.is_none() && (status.pending || !settled || !status.waits.is_empty())
 }
 
 /// Why the owner's answer is of no use.

@@ -210,7 +210,7 @@ fn name(view: &View<'_>, difference: &Difference, now: &Observed) -> Result<Vec<
     for (owner, id) in &difference.vms {
         if let Some(vm) = view.vm(*id)?.filter(|vm| vm.node == *owner) {
             let status = view::vm_status(&vm, now.nodes.get(owner));
-            seen.push(Seen::Vm { id: *id, name: vm.name, status });
+            seen.push(Seen::Vm { id: *id, name: vm.name, status: status.into() });
         }
     }
     Ok(seen)

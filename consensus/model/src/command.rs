@@ -1,21 +1,26 @@
 //! What the log holds: typed commands in envelopes. Their encoding is pinned by golden bytes; fields are only ever added.
 
 use crate::{
+    change::VmChange,
     cloud_init::{CloudDefaults, CloudInit, UserData},
     digest::{Blake3, Fingerprint},
     event::EventKind,
     ids::{ClusterId, Generation, NodeId, TokenId, VmId},
+    labels::LabelPatch,
     mesh::{MeshEnd, MeshKey, NetPeer},
     name::{NodeName, PeerName, TemplateName, VmName},
     node::{Capacity, Node},
     template::TemplateVersion,
     time::Timestamp,
     token::{ApiToken, JoinToken},
-    vm::{Desired, Vm, VmSpec},
+    vm::{Desired, ImageRef, Mac, Phase, Vm, VmSpec},
 };
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
-use std::{fmt, net::SocketAddr};
+use std::{
+    fmt,
+    net::{Ipv4Addr, SocketAddr},
+};
 
 /// A command on its way into the log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -143,14 +148,59 @@ pub enum Command {
     RevokeApiToken(TokenId),
     /// A VM on a node that was chosen before; apply checks the choice again.
     CreateVm(Box<CreateVm>),
-    /// Start or stop a VM.
+    /// Start, stop, pause or resume a VM.
     SetPower {
         /// Which.
         vm: VmId,
         /// What is wanted.
         desired: Desired,
+        /// How long its guest may take to go off, in seconds: see [`Vm::grace`].
+        grace: Option<u32>,
         /// Refuse unless this is the generation now.
         expect: Option<Generation>,
+    },
+    /// Off and on again with a VM, which takes up what waits for that.
+    RebootVm {
+        /// Which.
+        vm: VmId,
+        /// How long its guest may take to go off, in seconds: see [`Vm::grace`].
+        grace: Option<u32>,
+        /// Refuse unless this is the generation now.
+        expect: Option<Generation>,
+    },
+    /// What a VM is made of changes.
+    ChangeVm {
+        /// Which.
+        vm: VmId,
+        /// What shall be different.
+        change: Box<VmChange>,
+        /// Refuse unless this is the generation now.
+        expect: Option<Generation>,
+    },
+    /// A VM gets another name.
+    RenameVm {
+        /// Which.
+        vm: VmId,
+        /// What it is called from now on.
+        name: VmName,
+        /// Refuse unless this is the generation now.
+        expect: Option<Generation>,
+    },
+    /// A VM is made anew: a fresh root disk from a version of its template, and a new life of its guest.
+    ReinitVm {
+        /// Which.
+        vm: VmId,
+        /// What its disk starts from.
+        image: ImageRef,
+        /// Refuse unless this is the generation now.
+        expect: Option<Generation>,
+    },
+    /// Labels of a node change.
+    SetNodeLabels {
+        /// Which.
+        node: NodeId,
+        /// Those that come, change or go.
+        labels: LabelPatch,
     },
     /// What a VM's guest is told changes, all of it at once.
     SetCloudInit(Box<SetCloudInit>),
@@ -259,6 +309,29 @@ pub struct CreateVm {
     pub spec: VmSpec,
     /// Should it run at once?
     pub desired: Desired,
+}
+
+impl CreateVm {
+    /// The VM in its first generation, with the address that it was given at `created_at`.
+    #[must_use]
+    pub fn record(&self, ip: Ipv4Addr, created_at: Timestamp) -> Vm {
+        Vm {
+            id: self.id,
+            name: self.name.clone(),
+            node: self.node,
+            spec: self.spec.clone(),
+            desired: self.desired,
+            phase: Phase::Live,
+            ip,
+            mac: Mac::of(ip),
+            generation: Generation::FIRST,
+            instance: 1,
+            disk_life: 1,
+            reboots: 0,
+            grace: None,
+            created_at,
+        }
+    }
 }
 
 /// What a VM's guest is told changes.

@@ -2,11 +2,13 @@
 //! rules are written here a second time, from the outside, and share no code with apply.
 
 use crate::{
+    change,
     ids::{NodeId, VmId},
     network,
     placement::Reserved,
     state::ClusterState,
-    vm::Mac,
+    template::ImageFormat,
+    vm::{ImageRef, Mac},
 };
 use std::collections::BTreeMap;
 
@@ -81,6 +83,14 @@ pub enum Violation {
         /// The version.
         version: String,
     },
+    /// A VM's hardware breaks a rule.
+    #[error("VM {vm}: {why}")]
+    BadHardware {
+        /// The VM.
+        vm: VmId,
+        /// The rule.
+        why: String,
+    },
     /// A VM's disk is smaller than its image.
     #[error("the disk of VM {vm} is smaller than its image")]
     SmallDisk {
@@ -140,7 +150,7 @@ pub fn overbooked(state: &ClusterState) -> Vec<Violation> {
     let mut promised: BTreeMap<NodeId, Reserved> = BTreeMap::new();
     for vm in state.vms.values() {
         let sum = promised.entry(vm.node).or_default();
-        *sum = sum.and(vm.spec.cpus, vm.spec.memory, vm.spec.disk);
+        *sum = sum.and(vm.spec.cpus, vm.spec.memory_promised(), vm.spec.disk_promised());
     }
     let mut found = Vec::new();
     for (&node, sum) in &promised {
@@ -266,16 +276,29 @@ fn vms(state: &ClusterState, found: &mut Vec<Violation>) {
             found.push(Violation::StrayMac { vm: vm.id, mac: vm.mac });
         }
         let image = &vm.spec.image;
-        match state.templates.get(&(image.template.clone(), image.version)) {
+        if let Err(reject) = change::check(&vm.spec) {
+            found.push(Violation::BadHardware { vm: vm.id, why: reject.to_string() });
+        }
+        let version = |image: &ImageRef| state.templates.get(&(image.template.clone(), image.version));
+        if let Some(cd) = &vm.spec.hardware.cd
+            && version(cd).is_none_or(|cd| cd.format != ImageFormat::Iso)
+        {
+            found.push(Violation::NoVersion {
+                vm: vm.id,
+                template: cd.template.to_string(),
+                version: cd.version.to_string(),
+            });
+        }
+        match version(image) {
             None => found.push(Violation::NoVersion {
                 vm: vm.id,
                 template: image.template.to_string(),
                 version: image.version.to_string(),
             }),
-            Some(version) if vm.spec.disk < version.virtual_size => found.push(Violation::SmallDisk { vm: vm.id }),
+            Some(version) if vm.spec.disk < version.least_disk() => found.push(Violation::SmallDisk { vm: vm.id }),
             Some(_) => {}
         }
-        if vm.generation.0 == 0 || vm.instance == 0 {
+        if vm.generation.0 == 0 || vm.instance == 0 || vm.disk_life == 0 {
             found.push(Violation::NoGeneration { vm: vm.id });
         }
     }

@@ -70,6 +70,34 @@ impl Labels {
     }
 }
 
+/// Labels that come or change, and (with none) those that go; all others stay.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct LabelPatch(pub BTreeMap<String, Option<String>>);
+
+impl LabelPatch {
+    /// `labels` with the changes.
+    ///
+    /// # Errors
+    /// If a label that comes is none, or there are too many then.
+    pub fn applied(&self, labels: &Labels) -> Result<Labels, LabelError> {
+        let mut all = labels.0.clone();
+        for (key, value) in &self.0 {
+            match value {
+                Some(value) => drop(all.insert(key.clone(), value.clone())),
+                None => drop(all.remove(key)),
+            }
+        }
+        all.try_into()
+    }
+
+    /// True if it changes nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
 impl TryFrom<BTreeMap<String, String>> for Labels {
     type Error = LabelError;
 
@@ -125,5 +153,17 @@ mod tests {
         }
         assert!(serde_json::from_str::<Labels>(r#"{"a b":"c"}"#).is_err());
         assert!(serde_json::from_str::<Labels>(r#"{"a":"c"}"#).is_ok());
+    }
+
+    #[test]
+    fn a_patch_changes_what_it_names() {
+        let patched = |patch: &str| {
+            let labels: Labels = serde_json::from_str(r#"{"a":"1","b":"2"}"#).unwrap();
+            let after = serde_json::from_str::<LabelPatch>(patch).unwrap().applied(&labels)?;
+            Ok::<_, LabelError>(serde_json::to_string(&after).unwrap())
+        };
+        assert_eq!(patched(r#"{"a":null,"c":"3"}"#).unwrap(), r#"{"b":"2","c":"3"}"#);
+        assert_eq!(patched(r#"{"x":null}"#).unwrap(), r#"{"a":"1","b":"2"}"#);
+        assert!(patched(r#"{"a b":"1"}"#).is_err());
     }
 }

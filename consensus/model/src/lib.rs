@@ -7,16 +7,19 @@
 //! ```text
 //!   names, sizes, ids ──> records (Node, Vm, Template…) ──> Command + Envelope ──> (consensus applies) ──> Reply | Reject
 //!                                  │
+//!                                  ├──> change      what a VM is made of after a change
 //!                                  ├──> placement   where a VM goes, and why not elsewhere
 //!                                  ├──> network     subnets, addresses, MACs
 //!                                  └──> invariant   what must be true of every state
 //! ```
 
 mod bytes;
+pub mod change;
 pub mod cloud_init;
 pub mod command;
 pub mod digest;
 pub mod event;
+pub mod hardware;
 pub mod ids;
 pub mod invariant;
 pub mod labels;

@@ -142,9 +142,65 @@ name!(
     PeerName, "peer", dots = false
 );
 name!(
+    /// The name of a VM's further disk: one DNS label, unique in the VM.
+    DiskName, "disk", dots = false
+);
+name!(
     /// A template's name: like a DNS label, dots allowed (`ubuntu-24.04`). `@` separates it from a version.
     TemplateName, "template", dots = true
 );
+
+/// The name of a bridge of a host, as Linux takes names of network interfaces: at most 15 bytes (`IFNAMSIZ`), no slash, no
+/// white space.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(transparent)]
+pub struct BridgeName(String);
+
+impl BridgeName {
+    /// Checks `name`.
+    ///
+    /// # Errors
+    /// Names the broken rule.
+    pub fn new(name: impl Into<String>) -> Result<Self, NameError> {
+        let name = name.into();
+        let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+        match name.len() {
+            0 => Err(NameError::Empty { kind: "bridge" }),
+            1..=15 if name.chars().all(allowed) && name != "." && name != ".." => Ok(Self(name)),
+            _ => Err(NameError::Character {
+                kind: "bridge",
+                name: name.chars().take(80).collect(),
+                why: "at most 15 letters, digits, '-', '_' and '.' are allowed",
+            }),
+        }
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for BridgeName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+impl FromStr for BridgeName {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        Self::new(text)
+    }
+}
+
+impl<'de> Deserialize<'de> for BridgeName {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        Self::new(String::deserialize(d)?).map_err(D::Error::custom)
+    }
+}
 
 #[cfg(test)]
 mod tests {

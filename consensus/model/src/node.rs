@@ -1,7 +1,13 @@
 //! A node as the replicated state knows it.
 
 use crate::{
-    digest::Fingerprint, ids::NodeId, labels::Labels, mesh::MeshEnd, name::NodeName, size::ByteSize, time::Timestamp,
+    digest::Fingerprint,
+    ids::NodeId,
+    labels::Labels,
+    mesh::MeshEnd,
+    name::{BridgeName, NodeName},
+    size::ByteSize,
+    time::Timestamp,
 };
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
@@ -50,6 +56,8 @@ pub struct Capacity {
     pub arch: Arch,
     /// True where guests run on the CPU itself, false where they are emulated.
     pub kvm: bool,
+    /// Bridges of the host that VMs may have a network card on, by its configuration.
+    pub bridges: Vec<BridgeName>,
 }
 
 /// An instruction set, in QEMU's and libvirt's spelling.

@@ -3,6 +3,10 @@
 //! A VM's observation is one gossip value of at most 64 bytes, published only when something changes; the resource use
 //! of all VMs of a node is packed into one value. Errors and progress stay with the owner and are asked for on demand.
 
+mod letters;
+
+pub use letters::{Letter, Letters};
+
 use crate::{
     ids::{Generation, VmId},
     time::Timestamp,
@@ -97,64 +101,50 @@ pub enum Sighting {
     Metadata,
 }
 
-const SIGHTINGS: [(Sighting, char); 4] =
-    [(Sighting::Lease, 'l'), (Sighting::Arp, 'a'), (Sighting::Agent, 'g'), (Sighting::Metadata, 'm')];
-
-/// A set of [`Sighting`]s. Its text is a letter for each, `-` for none.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Sightings(u8);
-
-impl Sightings {
-    /// Never met.
-    pub const NONE: Self = Self(0);
-
-    /// With one more.
-    #[must_use]
-    pub const fn and(self, one: Sighting) -> Self {
-        Self(self.0 | 1 << one as u8)
-    }
-
-    /// True if the guest was met by this.
-    #[must_use]
-    pub const fn has(self, one: Sighting) -> bool {
-        self.0 & 1 << one as u8 != 0
-    }
-
-    /// All there are, in a fixed order.
-    pub fn iter(self) -> impl Iterator<Item = Sighting> {
-        SIGHTINGS.into_iter().map(|(one, _)| one).filter(move |one| self.has(*one))
-    }
+impl Letter for Sighting {
+    const ALL: &'static [(Self, char)] =
+        &[(Self::Lease, 'l'), (Self::Arp, 'a'), (Self::Agent, 'g'), (Self::Metadata, 'm')];
 }
 
-impl FromIterator<Sighting> for Sightings {
-    fn from_iter<I: IntoIterator<Item = Sighting>>(all: I) -> Self {
-        all.into_iter().fold(Self::NONE, Self::and)
-    }
+/// By what a guest was met.
+pub type Sightings = Letters<Sighting>;
+
+/// What of a VM's record its running guest has not taken up, and will when it is started the next time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Waiting {
+    /// Its CPUs.
+    Cpus,
+    /// Its memory.
+    Memory,
+    /// The size of a disk, or that there is one.
+    Disks,
+    /// Firmware or CPU model.
+    Hardware,
+    /// The image in its CD drive.
+    Cd,
+    /// Its network cards.
+    Network,
+    /// What the firmware tells cloud-init.
+    CloudInit,
 }
 
-impl fmt::Display for Sightings {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if *self == Self::NONE {
-            return f.write_str("-");
-        }
-        SIGHTINGS.iter().filter(|(one, _)| self.has(*one)).try_for_each(|(_, letter)| write!(f, "{letter}"))
-    }
+impl Letter for Waiting {
+    const ALL: &'static [(Self, char)] = &[
+        (Self::Cpus, 'c'),
+        (Self::Memory, 'm'),
+        (Self::Disks, 'd'),
+        (Self::Hardware, 'h'),
+        (Self::Cd, 'o'),
+        (Self::Network, 'n'),
+        (Self::CloudInit, 'i'),
+    ];
 }
 
-impl FromStr for Sightings {
-    type Err = ObservedError;
+/// What waits for the next start.
+pub type Waits = Letters<Waiting>;
 
-    /// Letters of a newer version's are left aside.
-    fn from_str(text: &str) -> Result<Self, ObservedError> {
-        if !text.chars().all(|c| c == '-' || c.is_ascii_lowercase()) {
-            return Err(ObservedError(text.chars().take(80).collect()));
-        }
-        let known = |letter| SIGHTINGS.iter().find(|(_, known)| *known == letter).map(|(one, _)| *one);
-        Ok(text.chars().filter_map(known).collect())
-    }
-}
-
-/// One VM as its owner sees it. Its text is the gossip value: `running 3 1760000000000 lm`.
+/// One VM as its owner sees it. Its text is the gossip value: `running 3 1760000000000 lm -`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct VmObservation {
     /// What is seen.
@@ -165,9 +155,17 @@ pub struct VmObservation {
     pub since: Timestamp,
     /// By what the guest was met since it was started.
     pub met: Sightings,
+    /// What waits for its next start.
+    pub waits: Waits,
 }
 
 impl VmObservation {
+    /// Of a guest that nobody has met, and for which nothing waits.
+    #[must_use]
+    pub const fn new(state: VmState, generation: Generation, since: Timestamp) -> Self {
+        Self { state, generation, since, met: Sightings::NONE, waits: Waits::NONE }
+    }
+
     /// The gossip key of a VM's observation.
     #[must_use]
     pub fn key(vm: VmId) -> String {
@@ -183,7 +181,7 @@ impl VmObservation {
 
 impl fmt::Display for VmObservation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {} {} {}", self.state, self.generation, self.since.0, self.met)
+        write!(f, "{} {} {} {} {}", self.state, self.generation, self.since.0, self.met, self.waits)
     }
 }
 
@@ -199,6 +197,7 @@ impl FromStr for VmObservation {
             generation: Generation(word()?.parse().map_err(|_| refuse())?),
             since: Timestamp(word()?.parse().map_err(|_| refuse())?),
             met: word()?.parse()?,
+            waits: word()?.parse()?,
         };
         if words.next().is_some() { Err(refuse()) } else { Ok(observation) }
     }
@@ -216,10 +215,12 @@ mod tests {
 
     #[test]
     fn observations_are_short_and_round_trip() {
-        let met: Sightings = SIGHTINGS.into_iter().map(|(one, _)| one).collect();
-        assert_eq!(met.iter().count(), SIGHTINGS.len());
+        let met: Sightings = Sighting::ALL.iter().map(|(one, _)| *one).collect();
+        let waits: Waits = Waiting::ALL.iter().map(|(one, _)| *one).collect();
+        assert_eq!((met.iter().count(), waits.iter().count()), (Sighting::ALL.len(), Waiting::ALL.len()));
         for (state, word) in STATES {
-            let seen = VmObservation { state, generation: Generation(u64::MAX), since: Timestamp(u64::MAX), met };
+            let seen =
+                VmObservation { state, generation: Generation(u64::MAX), since: Timestamp(u64::MAX), met, waits };
             let text = seen.to_string();
             assert!(text.len() <= 64 && text.starts_with(word), "{text}");
             assert_eq!(text.parse(), Ok(seen));
@@ -229,10 +230,11 @@ mod tests {
             "running",
             "running 1",
             "running 1 2",
-            "running 1 2 - 3",
-            "walking 1 2 -",
-            "running x 2 -",
-            "running 1 2 L",
+            "running 1 2 -",
+            "running 1 2 - - 3",
+            "walking 1 2 - -",
+            "running x 2 - -",
+            "running 1 2 L -",
         ] {
             assert!(bad.parse::<VmObservation>().is_err(), "{bad}");
         }

@@ -7,7 +7,7 @@
 use crate::{
     ids::NodeId,
     labels::Labels,
-    name::NodeName,
+    name::{BridgeName, NodeName},
     node::{Arch, Capacity},
     reject::Resource,
     size::ByteSize,
@@ -40,6 +40,8 @@ pub struct Request {
     pub pin: Option<NodeName>,
     /// The node must have all of these.
     pub node_labels: Labels,
+    /// The node must let VMs on all of these bridges of its own.
+    pub bridges: Vec<BridgeName>,
     /// What other members of the same group mean.
     pub spread: Spread,
 }
@@ -159,6 +161,13 @@ pub enum Why {
         /// The value that was asked for.
         value: String,
     },
+    /// It has no such bridge for VMs.
+    Bridge {
+        /// What was asked for.
+        wanted: BridgeName,
+        /// What it has.
+        has: Vec<BridgeName>,
+    },
     /// One VM cannot have more CPUs than the host has threads.
     Threads {
         /// The host's threads.
@@ -207,6 +216,11 @@ impl fmt::Display for Why {
             Self::Cordoned => f.write_str("is cordoned"),
             Self::Arch { has, wanted } => write!(f, "is {has}, the image is for {wanted}"),
             Self::Label { key, value } => write!(f, "has no label {key}={value}"),
+            Self::Bridge { wanted, has } if has.is_empty() => write!(f, "lets VMs on no bridge, so not on {wanted}"),
+            Self::Bridge { wanted, has } => {
+                let has: Vec<_> = has.iter().map(BridgeName::as_str).collect();
+                write!(f, "does not let VMs on bridge {wanted}, only on {}", has.join(", "))
+            }
             Self::Threads { has, wanted } => write!(f, "has {has} CPU threads, one VM cannot have {wanted} CPUs there"),
             Self::Group { count: 1 } => f.write_str("has a VM of the same group"),
             Self::Group { count } => write!(f, "has {count} VMs of the same group"),
@@ -294,6 +308,9 @@ fn obstacle(request: &Request, candidate: &Candidate) -> Option<Why> {
         request.node_labels.iter().find(|(key, value)| candidate.labels.get(key) != Some(*value))
     {
         return Some(Why::Label { key: key.to_owned(), value: value.to_owned() });
+    }
+    if let Some(wanted) = request.bridges.iter().find(|wanted| !capacity.bridges.contains(wanted)) {
+        return Some(Why::Bridge { wanted: wanted.clone(), has: capacity.bridges.clone() });
     }
     if request.cpus > capacity.threads {
         return Some(Why::Threads { has: capacity.threads, wanted: request.cpus });

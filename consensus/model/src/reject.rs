@@ -3,7 +3,7 @@
 use crate::{
     digest::Blake3,
     ids::{Generation, NodeId, TokenId, VmId},
-    name::{NodeName, PeerName, TemplateName, VmName},
+    name::{BridgeName, NodeName, PeerName, TemplateName, VmName},
     size::ByteSize,
     token::Role,
 };
@@ -99,6 +99,28 @@ pub enum Reject {
     /// The VM is being deleted.
     #[error("VM {0} is being deleted")]
     VmDeleting(VmId),
+    /// The VM is protected.
+    #[error("VM {0} is protected")]
+    Protected(VmId),
+    /// Only a VM that is to run can be rebooted or paused.
+    #[error("VM {0} is not to run")]
+    NotRunning(VmId),
+    /// The VM's node has no such bridge that guests may use.
+    #[error("node {node} has no bridge {bridge} for VMs")]
+    NoSuchBridge {
+        /// The node.
+        node: NodeId,
+        /// What was asked for.
+        bridge: BridgeName,
+    },
+    /// Only an image of this kind can be used so.
+    #[error("template {template} is not {wanted}")]
+    WrongFormat {
+        /// The template.
+        template: TemplateName,
+        /// "a CD (ISO 9660)".
+        wanted: String,
+    },
     /// Somebody changed the VM in between.
     #[error("VM {vm} is at generation {actual}, not {expected}")]
     Stale {

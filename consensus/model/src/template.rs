@@ -32,6 +32,17 @@ pub struct TemplateVersion {
     pub added_at: Timestamp,
 }
 
+impl TemplateVersion {
+    /// The smallest root disk of a VM made from it: a disk is copied whole, an installer is not copied at all.
+    #[must_use]
+    pub fn least_disk(&self) -> ByteSize {
+        match self.format {
+            ImageFormat::Qcow2 | ImageFormat::Raw => self.virtual_size,
+            ImageFormat::Iso => ByteSize::ZERO,
+        }
+    }
+}
+
 /// How an image's bytes are to be read. Decided by looking at them, never by a file's name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -40,6 +51,8 @@ pub enum ImageFormat {
     Qcow2,
     /// The disk's bytes themselves.
     Raw,
+    /// A CD or DVD (ISO 9660): an installer. A VM made from it gets an empty disk, and this in its drive.
+    Iso,
 }
 
 /// Where a version's bytes came from.

@@ -3,6 +3,7 @@
 use crate::{
     cloud_init::{self, CloudInit},
     digest::Blake3,
+    hardware::Hardware,
     ids::{Generation, NodeId, VmId},
     labels::Labels,
     name::{TemplateName, VmName},
@@ -35,6 +36,13 @@ pub struct Vm {
     pub generation: Generation,
     /// Which life of the guest this is, from one: cloud-init runs everything once in each.
     pub instance: u32,
+    /// Which root disk this is, from one: each time the VM is made anew it gets another.
+    pub disk_life: u32,
+    /// How often a reboot was asked for.
+    pub reboots: u32,
+    /// How long its guest may take to go off, in seconds, when it was last asked to stop or to reboot: none for as long as
+    /// is usual, zero for at once.
+    pub grace: Option<u32>,
     /// When it was created, in log time.
     pub created_at: Timestamp,
 }
@@ -64,6 +72,46 @@ pub struct VmSpec {
     pub labels: Labels,
     /// What to do when it stops by itself.
     pub restart: RestartPolicy,
+    /// What it is for, in its owner's words.
+    pub description: String,
+    /// True: neither it nor a disk of it may be deleted, nor may it be made anew.
+    pub protected: bool,
+    /// Is it started when its host is?
+    pub autostart: bool,
+    /// What it is made of beside the sizes.
+    pub hardware: Hardware,
+}
+
+impl VmSpec {
+    /// A VM of these sizes with nothing special about it.
+    #[must_use]
+    pub fn new(cpus: u32, memory: ByteSize, disk: ByteSize, image: ImageRef) -> Self {
+        Self {
+            cpus,
+            memory,
+            disk,
+            image,
+            cloud_init: CloudInit::default(),
+            labels: Labels::default(),
+            restart: RestartPolicy::default(),
+            description: String::new(),
+            protected: false,
+            autostart: true,
+            hardware: Hardware::default(),
+        }
+    }
+
+    /// The memory that is promised to it: what its guest boots with, and may use until its balloon driver runs.
+    #[must_use]
+    pub fn memory_promised(&self) -> ByteSize {
+        self.hardware.memory_max.unwrap_or(self.memory).max(self.memory)
+    }
+
+    /// The disk that is promised to it: all its disks together.
+    #[must_use]
+    pub fn disk_promised(&self) -> ByteSize {
+        self.disk + self.hardware.disks_size()
+    }
 }
 
 /// A template version, with the name it was chosen by.
@@ -83,6 +131,8 @@ pub enum Desired {
     Running,
     /// No; disk and address are kept.
     Stopped,
+    /// It is to be there, held still: its memory is kept, and no instruction is run.
+    Paused,
 }
 
 /// Is the VM here to stay?
@@ -106,6 +156,17 @@ pub enum RestartPolicy {
     Always,
     /// Leave it.
     Never,
+}
+
+impl fmt::Display for RestartPolicy {
+    /// The word of the API and of the command line.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::OnFailure => "on_failure",
+            Self::Always => "always",
+            Self::Never => "never",
+        })
+    }
 }
 
 /// A MAC address (EUI-48).
@@ -162,6 +223,37 @@ impl TryFrom<String> for Mac {
 impl From<Mac> for String {
     fn from(mac: Mac) -> Self {
         mac.to_string()
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod samples {
+    use super::*;
+
+    /// A VM with nothing special about it.
+    pub(crate) fn vm() -> Vm {
+        let ip = Ipv4Addr::new(10, 77, 1, 2);
+        Vm {
+            id: VmId::from_random([1; 16]),
+            name: VmName::new("web-1").unwrap(),
+            node: NodeId::from_random(1),
+            spec: VmSpec::new(
+                1,
+                ByteSize::mib(512),
+                ByteSize::gib(10),
+                ImageRef { template: TemplateName::new("tiny").unwrap(), version: Blake3::of(b"tiny") },
+            ),
+            desired: Desired::Running,
+            phase: Phase::Live,
+            ip,
+            mac: Mac::of(ip),
+            generation: Generation::FIRST,
+            instance: 1,
+            disk_life: 1,
+            reboots: 0,
+            grace: None,
+            created_at: Timestamp(0),
+        }
     }
 }
 

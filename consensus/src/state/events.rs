@@ -13,6 +13,7 @@ use waifud_model::{
     digest::Blake3,
     event::{Change, Event, EventKind, Subject},
     ids::{NodeId, TokenId, VmId},
+    labels::Labels,
     name::{PeerName, TemplateName},
     time::Timestamp,
 };
@@ -159,6 +160,32 @@ impl Changes {
     /// A field that may have changed, and that nobody may read here.
     pub(super) fn secret_diff(self, field: &str, old: Option<&[u8]>, new: Option<&[u8]>) -> Self {
         if old == new { self } else { self.push(field, old.map(sealed), new.map(sealed)) }
+    }
+
+    /// These too.
+    pub(super) fn and(mut self, others: Self) -> Self {
+        self.0.extend(others.0);
+        self
+    }
+
+    /// Labels that may have changed, one by one.
+    pub(super) fn labels(mut self, old: &Labels, new: &Labels) -> Self {
+        for (key, value) in old.iter().filter(|(key, _)| new.get(key).is_none()) {
+            self = self.unset(&format!("labels.{key}"), value);
+        }
+        for (key, value) in new.iter() {
+            let field = format!("labels.{key}");
+            self = match old.get(key) {
+                None => self.set(&field, value),
+                Some(before) => self.diff(&field, &before, &value),
+            };
+        }
+        self
+    }
+
+    /// Field by field.
+    pub(super) fn into_inner(self) -> Vec<Change> {
+        self.0
     }
 
     fn push(mut self, field: &str, old: Option<String>, new: Option<String>) -> Self {

@@ -76,7 +76,7 @@ CREATE TABLE template_versions (
     sha256       BLOB    NOT NULL CHECK (length(sha256) = 32),
     size         INTEGER NOT NULL CHECK (size > 0),
     virtual_size INTEGER NOT NULL CHECK (virtual_size > 0),
-    format       TEXT    NOT NULL CHECK (format IN ('qcow2', 'raw')),
+    format       TEXT    NOT NULL CHECK (format IN ('qcow2', 'raw', 'iso')),
     -- Not a reference: the origin may leave, the version stays.
     origin       INTEGER NOT NULL CHECK (origin > 0),
     added_at     INTEGER NOT NULL CHECK (added_at >= 0),
@@ -96,23 +96,29 @@ CREATE TABLE vms (
     disk       INTEGER NOT NULL CHECK (disk > 0),
     template   TEXT    NOT NULL,
     version    BLOB    NOT NULL,
-    desired    TEXT    NOT NULL CHECK (desired IN ('running', 'stopped')),
+    desired    TEXT    NOT NULL CHECK (desired IN ('running', 'stopped', 'paused')),
     phase      TEXT    NOT NULL CHECK (phase IN ('live', 'deleting')),
     ip         INTEGER NOT NULL UNIQUE CHECK (ip BETWEEN 0 AND 4294967295),
     mac        BLOB    NOT NULL UNIQUE CHECK (length(mac) = 6),
     generation INTEGER NOT NULL CHECK (generation > 0),
     instance   INTEGER NOT NULL CHECK (instance > 0),
     created_at INTEGER NOT NULL CHECK (created_at >= 0),
+    -- The image in its CD drive.
+    cd_template TEXT,
+    cd_version  BLOB,
     more       BLOB    NOT NULL,
     -- Last, so that a row's other columns are reached without walking through them.
     user_data      BLOB,
     network_config BLOB,
-    FOREIGN KEY (template, version) REFERENCES template_versions (template, version)
+    FOREIGN KEY (template, version) REFERENCES template_versions (template, version),
+    FOREIGN KEY (cd_template, cd_version) REFERENCES template_versions (template, version),
+    CHECK ((cd_template IS NULL) = (cd_version IS NULL))
 ) STRICT;
 CREATE INDEX vms_by_node ON vms (node);
 -- All there is to know for routing, without the rows themselves.
 CREATE INDEX vms_by_ip ON vms (ip, node);
 CREATE INDEX vms_by_version ON vms (template, version);
+CREATE INDEX vms_by_cd ON vms (cd_template, cd_version) WHERE cd_template IS NOT NULL;
 
 CREATE TABLE join_tokens (
     id         INTEGER NOT NULL PRIMARY KEY CHECK (id > 0),

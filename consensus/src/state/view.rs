@@ -7,14 +7,16 @@ use super::{
     read::ReadError,
     requests,
     rows::{Cells, cloud_defaults, cluster, net_peer, node, template, token, vm},
+    stop::Halt,
 };
 use rusqlite::{Connection, Params, Row, params};
 use std::{collections::BTreeMap, net::Ipv4Addr};
 use waifud_model::{
+    change::VmChange,
     cloud_init::CloudDefaults,
     command::{Actor, Reply, RequestKey},
     digest::Blake3,
-    event::Event,
+    event::{Change, Event},
     ids::{NodeId, TokenId, VmId},
     mesh::NetPeer,
     name::{NodeName, PeerName, TemplateName, VmName},
@@ -25,7 +27,7 @@ use waifud_model::{
     template::TemplateVersion,
     time::Timestamp,
     token::{ApiToken, JoinToken},
-    vm::Vm,
+    vm::{Vm, VmSpec},
 };
 
 /// The state as one connection sees it. Inside a read transaction all answers are of one moment.
@@ -169,14 +171,33 @@ impl<'a> View<'a> {
     pub fn vms_from(&self, name: &TemplateName, version: Option<Blake3>) -> Result<u32, ReadError> {
         let count = |row: &Row<'_>| Cells::of("vms", row).plain();
         let found = match version {
-            None => self.one("SELECT count(*) FROM vms WHERE template = ?1", [name.as_str()], count),
+            None => self.one(
+                "SELECT count(*) FROM (SELECT id FROM vms WHERE template = ?1 UNION SELECT id FROM vms WHERE cd_template = ?1)",
+                [name.as_str()],
+                count,
+            ),
             Some(version) => self.one(
-                "SELECT count(*) FROM vms WHERE template = ?1 AND version = ?2",
+                "SELECT count(*) FROM (SELECT id FROM vms WHERE template = ?1 AND version = ?2
+                 UNION SELECT id FROM vms WHERE cd_template = ?1 AND cd_version = ?2)",
                 params![name.as_str(), version.0],
                 count,
             ),
         }?;
         Ok(found.unwrap_or(0))
+    }
+
+    /// What would come of a change to a VM at this point of the log, and what would be different: by the rules of apply, and
+    /// without committing anything.
+    ///
+    /// # Errors
+    /// If the state cannot be read.
+    pub fn try_change(&self, vm: &Vm, change: &VmChange) -> Result<Result<(VmSpec, Vec<Change>), Reject>, ReadError> {
+        match super::apply::trial(*self, vm, change) {
+            Ok(outcome) => Ok(outcome),
+            Err(Halt::Read(error)) => Err(error),
+            // Nothing is written on trial.
+            Err(other) => Err(ReadError::Corrupt { table: "vms", source: other.into() }),
+        }
     }
 
     /// All join tokens, used up and expired ones too, by id.

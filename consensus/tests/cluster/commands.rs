@@ -39,6 +39,7 @@ fn new_node(n: u64) -> NewNode {
             disk: ByteSize::gib(100),
             arch: Arch::X86_64,
             kvm: true,
+            bridges: Vec::new(),
         },
     }
 }

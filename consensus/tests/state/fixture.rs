@@ -4,14 +4,16 @@ use rusqlite::Connection;
 use std::path::Path;
 use waifud_consensus::state::{self, Accepted, Halt};
 use waifud_model::{
+    change::{Patch, VmChange},
     cloud_init::{CloudInit, UserData},
     command::{Actor, AddNode, Command, CreateVm, Envelope, InitCluster, NewNode, Origin, RequestKey, VmReport},
     digest::{Blake3, Fingerprint, Sha256},
     event::EventKind,
+    hardware::Firmware,
     ids::{ClusterId, Generation, NodeId, TokenId, VmId},
-    labels::Labels,
+    labels::{LabelPatch, Labels},
     mesh::{MeshEnd, MeshKey},
-    name::{NodeName, PeerName, TemplateName, VmName},
+    name::{DiskName, NodeName, PeerName, TemplateName, VmName},
     node::{Arch, Capacity},
     reject::Reject,
     size::ByteSize,
@@ -55,7 +57,15 @@ pub(crate) fn local() -> Actor {
 }
 
 pub(crate) fn capacity() -> Capacity {
-    Capacity { cpus: 16, threads: 4, memory: ByteSize::gib(8), disk: ByteSize::gib(100), arch: Arch::X86_64, kvm: true }
+    Capacity {
+        cpus: 16,
+        threads: 4,
+        memory: ByteSize::gib(8),
+        disk: ByteSize::gib(100),
+        arch: Arch::X86_64,
+        kvm: true,
+        bridges: Vec::new(),
+    }
 }
 
 pub(crate) fn new_node(n: u8) -> NewNode {
@@ -127,11 +137,8 @@ pub(crate) fn mesh_end(n: u8) -> MeshEnd {
 }
 
 pub(crate) fn spec() -> VmSpec {
+    let image = ImageRef { template: template(0), version: version(0) };
     VmSpec {
-        cpus: 2,
-        memory: ByteSize::gib(1),
-        disk: ByteSize::gib(10),
-        image: ImageRef { template: template(0), version: version(0) },
         cloud_init: CloudInit {
             user_data: Some(secret("#cloud-config\npassword: hunter2\n")),
             ssh_keys: vec!["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5 me@here".to_owned()],
@@ -141,8 +148,32 @@ pub(crate) fn spec() -> VmSpec {
             [("env".to_owned(), "prod".to_owned())].into_iter().collect::<std::collections::BTreeMap<_, _>>(),
         )
         .unwrap(),
-        restart: RestartPolicy::OnFailure,
+        ..VmSpec::new(2, ByteSize::gib(1), ByteSize::gib(10), image)
     }
+}
+
+/// A change of everything that can be changed without another object.
+pub(crate) fn vm_change() -> VmChange {
+    VmChange {
+        cpus: Some(3),
+        memory: Some(ByteSize::gib(2)),
+        memory_max: Patch::Set(ByteSize::gib(4)),
+        disk: Some(ByteSize::gib(11)),
+        labels: label_patch(),
+        description: Some("what it is for".to_owned()),
+        protected: Some(false),
+        autostart: Some(false),
+        restart: Some(RestartPolicy::Never),
+        firmware: Some(Firmware::Uefi),
+        cpu_model: "Skylake-Server".parse().ok(),
+        disks: [(DiskName::new("data").unwrap(), Some(ByteSize::gib(1)))].into(),
+        cd: Patch::Clear,
+        bridges: Some(Vec::new()),
+    }
+}
+
+pub(crate) fn label_patch() -> LabelPatch {
+    LabelPatch([("env".to_owned(), None), ("tier".to_owned(), Some("web".to_owned()))].into())
 }
 
 pub(crate) fn vm(n: u8, node: u8) -> CreateVm {

@@ -67,8 +67,8 @@ fn agree(view: View<'_>, model: &Reference) -> TestCaseResult {
         let reserved = view.reserved(node.id).unwrap();
         prop_assert_eq!(reserved.vms as usize, on.len());
         prop_assert_eq!(reserved.cpus, on.iter().map(|vm| u64::from(vm.spec.cpus)).sum::<u64>());
-        prop_assert_eq!(reserved.memory, on.iter().map(|vm| vm.spec.memory).sum());
-        prop_assert_eq!(reserved.disk, on.iter().map(|vm| vm.spec.disk).sum());
+        prop_assert_eq!(reserved.memory, on.iter().map(|vm| vm.spec.memory_promised()).sum());
+        prop_assert_eq!(reserved.disk, on.iter().map(|vm| vm.spec.disk_promised()).sum());
         prop_assert_eq!(view.reserved_by_node().unwrap().get(&node.id).copied(), Some(reserved));
     }
     for vm in model.state.vms.values() {

@@ -30,7 +30,7 @@ fn a_repetition_gets_the_first_reply() {
     let mut bench = Bench::cluster(1);
     let asked = envelope(local(), "k", bench.at, create(1, 0));
     let first = bench.apply(&asked).unwrap().unwrap();
-    bench.done(Command::SetPower { vm: vm_id(1), desired: Desired::Stopped, expect: None });
+    bench.done(Command::SetPower { vm: vm_id(1), desired: Desired::Stopped, grace: None, expect: None });
     let digest_of_vms = bench.view().vms().unwrap();
     let again = bench.apply(&asked).unwrap().unwrap();
     assert!(!first.replayed && again.replayed);
@@ -238,7 +238,7 @@ fn a_deleted_vm_keeps_its_place_until_the_owner_confirms() {
     );
     assert!(
         bench
-            .refused(Command::SetPower { vm: vm.id, desired: Desired::Stopped, expect: None })
+            .refused(Command::SetPower { vm: vm.id, desired: Desired::Stopped, grace: None, expect: None })
             .contains("being deleted")
     );
     let confirm = Command::ConfirmVmGone { vm: vm.id };

@@ -3,16 +3,18 @@
 use crate::fixture::*;
 use proptest::{collection::vec, option, prelude::*, sample::select};
 use waifud_model::{
+    change::VmChange,
     cloud_init::{CloudInit, Datasource, Imds},
     command::{Actor, AddNode, Command, CreateVm, Envelope, NewNode, Origin, SetCloudDefaults, SetCloudInit, VmReport},
     digest::Fingerprint,
     event::EventKind,
     ids::Generation,
+    labels::LabelPatch,
     mesh::MeshKey,
-    name::NodeName,
+    name::{DiskName, NodeName},
     node::Capacity,
     size::ByteSize,
-    template::TemplateVersion,
+    template::{ImageFormat, TemplateVersion},
     time::Timestamp,
     token::{ApiToken, JoinToken, Role},
     vm::{Desired, ImageRef, RestartPolicy, VmSpec},
@@ -31,9 +33,10 @@ fn actor_of(command: &Command, node: u8, chance: u8) -> Actor {
         (_, Command::ConfirmVmGone { .. } | Command::ReportVmEvents(_) | Command::RaiseFeatureLevel(_)) => {
             Actor::Node(node_id(node))
         }
-        (10..20, Command::CreateVm(_) | Command::SetPower { .. } | Command::SetCloudInit(_)) => {
-            Actor::Token(token_id(11))
-        }
+        (
+            10..20,
+            Command::CreateVm(_) | Command::SetPower { .. } | Command::ChangeVm { .. } | Command::SetCloudInit(_),
+        ) => Actor::Token(token_id(11)),
         _ => local(),
     }
 }
@@ -82,7 +85,38 @@ fn specs() -> impl Strategy<Value = VmSpec> {
 }
 
 fn wishes() -> impl Strategy<Value = Desired> {
-    select(vec![Desired::Running, Desired::Stopped])
+    select(vec![Desired::Running, Desired::Stopped, Desired::Paused])
+}
+
+fn graces() -> impl Strategy<Value = Option<u32>> {
+    option::of(select(vec![0_u32, 60]))
+}
+
+fn changes() -> impl Strategy<Value = VmChange> {
+    let sizes = (
+        option::weighted(0.4, 0..6_u32),
+        option::weighted(0.3, select(vec![512_u64, 2048, 4096, 63])),
+        option::weighted(0.2, option::of(select(vec![64_u64, 2048, 8192]))),
+        option::weighted(0.3, select(vec![1_u64, 10, 12, 60])),
+    );
+    let disk = (select(vec!["a", "b", "c"]), option::weighted(0.7, select(vec![0_u64, 1, 2, 30])));
+    let cd = option::weighted(0.2, option::of((0..2_u8, 0..3_u8)));
+    (sizes, option::weighted(0.2, any::<bool>()), vec(disk, 0..3), cd, any::<bool>()).prop_map(
+        |((cpus, memory, memory_max, disk), protected, disks, cd, labels)| VmChange {
+            cpus,
+            memory: memory.map(ByteSize::mib),
+            memory_max: memory_max.map(|most| most.map(ByteSize::mib)).into(),
+            disk: disk.map(ByteSize::gib),
+            protected,
+            labels: if labels { label_patch() } else { LabelPatch::default() },
+            disks: disks
+                .into_iter()
+                .map(|(name, gib)| (DiskName::new(name).unwrap(), gib.map(ByteSize::gib)))
+                .collect(),
+            cd: cd.map(|cd| cd.map(|(t, v)| ImageRef { template: template(t), version: version(v) })).into(),
+            ..VmChange::default()
+        },
+    )
 }
 
 fn generations() -> impl Strategy<Value = Option<Generation>> {
@@ -110,7 +144,12 @@ fn commands() -> impl Strategy<Value = Command> {
         Command::CreateVm(Box::new(CreateVm { id: vm_id(id), name: vm_name(name), node: node_id(node), spec, desired }))
     });
     let templates = (0..2_u8, 0..3_u8, 0..5_u8).prop_map(|(t, v, origin)| {
-        Command::AddTemplateVersion(Box::new(TemplateVersion { origin: node_id(origin), ..template_version(t, v) }))
+        let format = if v == 2 { ImageFormat::Iso } else { ImageFormat::Qcow2 };
+        Command::AddTemplateVersion(Box::new(TemplateVersion {
+            origin: node_id(origin),
+            format,
+            ..template_version(t, v)
+        }))
     });
     let api = (9..15_u8, select(vec![Role::Viewer, Role::Operator, Role::Admin]), option::of(ends()));
     let adds = (nodes(), prop_oneof![5 => Just(100), 1 => 9..15_u8])
@@ -137,7 +176,16 @@ fn commands() -> impl Strategy<Value = Command> {
         3 => (node(), 0..6_u8).prop_map(|(node, n)| Command::SetMeshEnd { node, end: mesh_end(n) }),
         3 => (0..4_u8, 0..8_u8).prop_map(|(n, key)| Command::AddNetPeer { name: peer_name(n), key: MeshKey([key; 32]) }),
         1 => (0..4_u8).prop_map(|n| Command::RemoveNetPeer(peer_name(n))),
-        8 => (vm(), wishes(), generations()).prop_map(|(vm, desired, expect)| Command::SetPower { vm, desired, expect }),
+        8 => (vm(), wishes(), graces(), generations())
+            .prop_map(|(vm, desired, grace, expect)| Command::SetPower { vm, desired, grace, expect }),
+        3 => (vm(), graces(), generations()).prop_map(|(vm, grace, expect)| Command::RebootVm { vm, grace, expect }),
+        8 => (vm(), changes(), generations())
+            .prop_map(|(vm, change, expect)| Command::ChangeVm { vm, change: Box::new(change), expect }),
+        3 => (vm(), 0..6_u8, generations()).prop_map(|(vm, n, expect)| Command::RenameVm { vm, name: vm_name(n), expect }),
+        3 => (vm(), 0..2_u8, 0..3_u8, generations()).prop_map(|(vm, t, v, expect)| {
+            Command::ReinitVm { vm, image: ImageRef { template: template(t), version: version(v) }, expect }
+        }),
+        1 => node().prop_map(|node| Command::SetNodeLabels { node, labels: label_patch() }),
         8 => (vm(), generations()).prop_map(|(vm, expect)| Command::DeleteVm { vm, expect }),
         5 => vm().prop_map(|vm| Command::ConfirmVmGone { vm }),
         4 => vec(reports(), 0..4).prop_map(Command::ReportVmEvents),

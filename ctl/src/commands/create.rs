@@ -105,7 +105,6 @@ impl Args {
         let mut document = |field, path: Option<PathBuf>| path.map(|path| sources.read(field, &path)).transpose();
         let request = VmCreate {
             name: self.name,
-            template: self.template,
             cpus: self.cpus,
             memory: self.memory,
             disk: self.disk,
@@ -122,6 +121,7 @@ impl Args {
                 Restart::Never => RestartPolicy::Never,
             },
             start: !self.no_start,
+            ..VmCreate::from_template(self.template)
         };
         let requests = (1..=self.count).map(|number| numbered(&request, number, self.count)).collect::<Result<_, _>>();
         Ok((requests?, sources))

@@ -24,7 +24,6 @@ use crate::{
     output::Terminal,
 };
 use waifud_api::exit::Exit;
-use waifud_model::vm::Desired;
 
 /// Does what was typed.
 pub(crate) async fn run(cli: Cli, terminal: Terminal) -> Result<Exit, Failure> {
@@ -36,8 +35,8 @@ pub(crate) async fn run(cli: Cli, terminal: Terminal) -> Result<Exit, Failure> {
         Command::Ip(args) => show::ip(&context()?, &args).await,
         Command::Edit(args) => edit::run(&context()?, &args).await,
         Command::Delete(args) => delete::run(&context()?, &args).await,
-        Command::Start(args) => power::run(&context()?, &args, Desired::Running).await,
-        Command::Stop(args) => power::run(&context()?, &args, Desired::Stopped).await,
+        Command::Start(args) => power::run(&context()?, &args, power::Verb::Start).await,
+        Command::Stop(args) => power::run(&context()?, &args, power::Verb::Stop).await,
         Command::Wait(args) => wait::run(&context()?, &args).await,
         Command::Template(command) => template::run(&context()?, command).await,
         Command::Net(command) => net::run(&context()?, command).await,

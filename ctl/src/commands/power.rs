@@ -5,7 +5,16 @@ use crate::{
     exit::Failure,
     wait::{self, Goal},
 };
-use waifud_model::{name::VmName, vm::Desired};
+use waifud_model::name::VmName;
+
+/// What to do.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Verb {
+    /// On with it.
+    Start,
+    /// Off with it.
+    Stop,
+}
 
 /// The arguments of `start` and `stop`.
 #[derive(Debug, clap::Args)]
@@ -14,14 +23,14 @@ pub(crate) struct Args {
     name: VmName,
 }
 
-pub(crate) async fn run(context: &Context, args: &Args, desired: Desired) -> Result<(), Failure> {
-    let answer = match desired {
-        Desired::Running => wait::accepted(context.client.start_vm(&args.name)).await?,
-        Desired::Stopped => wait::accepted(context.client.stop_vm(&args.name)).await?,
+pub(crate) async fn run(context: &Context, args: &Args, verb: Verb) -> Result<(), Failure> {
+    let answer = match verb {
+        Verb::Start => wait::accepted(context.client.start_vm(&args.name)).await?,
+        Verb::Stop => wait::accepted(context.client.stop_vm(&args.name, None)).await?,
     };
-    let (goal, done) = match desired {
-        Desired::Running => (Goal::Running, "runs"),
-        Desired::Stopped => (Goal::Stopped, "is stopped"),
+    let (goal, done) = match verb {
+        Verb::Start => (Goal::Running, "runs"),
+        Verb::Stop => (Goal::Stopped, "is stopped"),
     };
     let vm = context.fresh(answer);
     if !context.wait {

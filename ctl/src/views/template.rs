@@ -81,6 +81,7 @@ const fn format(version: &TemplateVersion) -> &'static str {
     match version.format {
         ImageFormat::Qcow2 => "qcow2",
         ImageFormat::Raw => "raw",
+        ImageFormat::Iso => "iso",
     }
 }
 

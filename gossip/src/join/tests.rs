@@ -65,7 +65,15 @@ async fn whoever_does_not_know_the_token_cannot_take_a_machine_in() {
     let newcomer = Newcomer {
         name: "newcomer".parse().unwrap(),
         advertise: (Ipv4Addr::LOCALHOST, 1).into(),
-        capacity: Capacity { cpus: 1, threads: 1, memory: size, disk: size, arch: Arch::X86_64, kvm: false },
+        capacity: Capacity {
+            cpus: 1,
+            threads: 1,
+            memory: size,
+            disk: size,
+            arch: Arch::X86_64,
+            kvm: false,
+            bridges: Vec::new(),
+        },
     };
     let served = tokio::spawn(say_yes(endpoint, ca));
     let error = redeem(&token, &newcomer, &NodeKey::generate().unwrap()).await.unwrap_err();

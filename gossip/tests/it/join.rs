@@ -143,7 +143,8 @@ fn token(cluster: &Cluster, addresses: Vec<SocketAddr>) -> JoinToken {
 
 fn newcomer(advertise: SocketAddr) -> Newcomer {
     let size: ByteSize = "1GiB".parse().unwrap();
-    let capacity = Capacity { cpus: 4, threads: 2, memory: size, disk: size, arch: Arch::X86_64, kvm: false };
+    let capacity =
+        Capacity { cpus: 4, threads: 2, memory: size, disk: size, arch: Arch::X86_64, kvm: false, bridges: Vec::new() };
     Newcomer { name: "newcomer".parse().unwrap(), advertise, capacity }
 }
 

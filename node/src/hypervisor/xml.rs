@@ -113,7 +113,7 @@ pub fn domain_xml(
         disk_path,
         disk_format: match spec.disk.format {
             ImageFormat::Qcow2 => "qcow2",
-            ImageFormat::Raw => "raw",
+            ImageFormat::Raw | ImageFormat::Iso => "raw",
         },
         disk_cache: match spec.disk.cache {
             DiskCache::None => "none",

@@ -61,7 +61,7 @@ pub(super) fn look_at(file: &File, max_virtual: ByteSize) -> Result<Inspected, L
             header.check_tables(file)?;
             ByteSize::bytes(header.virtual_size)
         }
-        ImageFormat::Raw => {
+        ImageFormat::Raw | ImageFormat::Iso => {
             let size = ByteSize::bytes(file.metadata()?.len());
             if size > max_virtual {
                 return Err(Refusal::TooLarge { size, max: max_virtual }.into());

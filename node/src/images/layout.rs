@@ -31,6 +31,7 @@ const fn suffix(format: ImageFormat) -> &'static str {
     match format {
         ImageFormat::Qcow2 => "qcow2",
         ImageFormat::Raw => "raw",
+        ImageFormat::Iso => "iso",
     }
 }
 

@@ -167,7 +167,7 @@ pub fn plan(wanted: Option<&Vm>, seen: &Observed, recent: &Recent, patience: &Pa
         return Plan::hold(word(state), Hold::Behind { domain });
     }
     match vm.desired {
-        Desired::Running => keep_running(vm, seen, recent, patience),
+        Desired::Running | Desired::Paused => keep_running(vm, seen, recent, patience),
         Desired::Stopped => keep_stopped(vm, seen, recent, patience),
     }
 }

@@ -2,14 +2,12 @@
 
 use std::net::Ipv4Addr;
 use waifud_model::{
-    cloud_init::CloudInit,
     digest::{Blake3, Sha256},
     ids::{Generation, NodeId, VmId},
-    labels::Labels,
     size::ByteSize,
     template::{ImageFormat, Source, TemplateVersion},
     time::Timestamp,
-    vm::{Desired, ImageRef, Mac, Phase, RestartPolicy, Vm, VmSpec},
+    vm::{Desired, ImageRef, Mac, Phase, Vm, VmSpec},
 };
 
 pub(super) fn image() -> TemplateVersion {
@@ -33,21 +31,21 @@ pub(super) fn vm(seed: u8) -> Vm {
         id: VmId::from_random([seed; 16]),
         name: format!("web-{seed}").parse().unwrap(),
         node: NodeId::from_random(1),
-        spec: VmSpec {
-            cpus: 1,
-            memory: ByteSize::gib(1),
-            disk: ByteSize::gib(10),
-            image: ImageRef { template: "debian-12".parse().unwrap(), version: image().version },
-            cloud_init: CloudInit::default(),
-            labels: Labels::default(),
-            restart: RestartPolicy::OnFailure,
-        },
+        spec: VmSpec::new(
+            1,
+            ByteSize::gib(1),
+            ByteSize::gib(10),
+            ImageRef { template: "debian-12".parse().unwrap(), version: image().version },
+        ),
         desired: Desired::Running,
         phase: Phase::Live,
         ip,
         mac: Mac::of(ip),
         generation: Generation::FIRST,
         instance: 1,
+        disk_life: 1,
+        reboots: 0,
+        grace: None,
         created_at: Timestamp(0),
     }
 }

@@ -93,7 +93,8 @@ impl Board {
         };
         // Whom it met, it met in this run.
         let met = before.filter(|seen| seen.state == state && seen.since == since).map(|seen| seen.met);
-        let now = VmObservation { state, generation, since, met: met.unwrap_or_default() };
+        let waits = before.map(|seen| seen.waits).unwrap_or_default();
+        let now = VmObservation { state, generation, since, met: met.unwrap_or_default(), waits };
         if before != Some(now) {
             let fresh = || VmStatus { observation: now, doing: None, hold: None, trouble: None, restarts: 0 };
             vms.entry(vm).or_insert_with(fresh).observation = now;
@@ -224,21 +225,19 @@ mod tests {
         assert_eq!(
             *lock(&told.0),
             [
-                "preparing 1 50000 -",
-                "running 1 50000 -",
-                "running 1 50000 l",
-                "running 1 50000 lm",
-                "running 2 50000 lm",
-                "stopped 2 50000 -"
+                "preparing 1 50000 - -",
+                "running 1 50000 - -",
+                "running 1 50000 l -",
+                "running 1 50000 lm -",
+                "running 2 50000 lm -",
+                "stopped 2 50000 - -"
             ]
         );
     }
 
     #[test]
     fn a_guest_runs_since_its_start_unless_it_was_seen_to_rest_after_it() {
-        let seen = |state, since| {
-            Some(VmObservation { state, generation: Generation(1), since: Timestamp(since), met: Sightings::NONE })
-        };
+        let seen = |state, since| Some(VmObservation::new(state, Generation(1), Timestamp(since)));
         let runs = |before| runs_since(Timestamp(100), VmState::Running, before);
         assert!(runs(None) && runs(seen(VmState::Pending, 200)) && runs(seen(VmState::Unknown, 200)));
         assert!(runs(seen(VmState::Preparing, 90)) && runs(seen(VmState::Crashed, 90)));

@@ -64,7 +64,7 @@ impl DirVolumes {
         let unfinished = on_thread(move || dir.unfinished(vm)).await?;
         let format = match base.format {
             ImageFormat::Qcow2 => "qcow2",
-            ImageFormat::Raw => "raw",
+            ImageFormat::Raw | ImageFormat::Iso => "raw",
         };
         let (target, backing) = (utf8(unfinished.path())?, utf8(&base.path)?);
         self.tool
@@ -215,7 +215,7 @@ impl Base {
     fn open(path: PathBuf, format: ImageFormat) -> Result<Self, VolumeError> {
         let size = match format {
             ImageFormat::Qcow2 => header(&path)?.virtual_size,
-            ImageFormat::Raw => fs::metadata(&path).map_err(at("open", &path))?.len(),
+            ImageFormat::Raw | ImageFormat::Iso => fs::metadata(&path).map_err(at("open", &path))?.len(),
         };
         Ok(Self { path, format, size })
     }

@@ -155,7 +155,8 @@ async fn form(handle: &Handle, me: NodeId, table: &PeerTable) -> Result<()> {
 
 fn new_node(id: NodeId, peer: &Peer) -> NewNode {
     let size = ByteSize::gib(1);
-    let capacity = Capacity { cpus: 1, threads: 1, memory: size, disk: size, arch: Arch::X86_64, kvm: false };
+    let capacity =
+        Capacity { cpus: 1, threads: 1, memory: size, disk: size, arch: Arch::X86_64, kvm: false, bridges: Vec::new() };
     NewNode { id, name: peer.name.clone(), advertise: peer.addr, fingerprint: peer.fingerprint, capacity }
 }
 

@@ -17,17 +17,16 @@ use std::{
 };
 use waifud_consensus::{Committed, Handle, Proposal, ProposeError};
 use waifud_model::{
-    cloud_init::CloudInit,
     command::{Actor, Command, CreateVm, Origin, Reply, RequestKey},
     digest::{Blake3, Sha256},
-    ids::{Generation, NodeId, TokenId, VmId},
+    ids::{NodeId, TokenId, VmId},
     labels::Labels,
     name::{NodeName, TemplateName, VmName},
     placement::{self, Candidate, Spread, place},
     size::ByteSize,
     template::{ImageFormat, Source, TemplateVersion},
     time::Timestamp,
-    vm::{Desired, ImageRef, Mac, Phase, RestartPolicy, Vm, VmSpec},
+    vm::{Desired, ImageRef, RestartPolicy, VmSpec},
 };
 
 /// The client's token: its requests are the same person's, whichever node they come through.
@@ -187,7 +186,7 @@ async fn command(wish: &Wish, door: &Door, dice: &mut Dice) -> Option<Command> {
                 desired,
             })))
         }
-        Wish::Power { vm, desired } => Some(Command::SetPower { vm, desired, expect: None }),
+        Wish::Power { vm, desired } => Some(Command::SetPower { vm, desired, grace: None, expect: None }),
         Wish::Delete { vm } => Some(Command::DeleteVm { vm, expect: None }),
         Wish::Template(version) => Some(Command::AddTemplateVersion(version)),
         Wish::Cordon { node, cordoned } => Some(Command::SetCordon { node, cordoned }),
@@ -215,6 +214,7 @@ async fn placed(wanted: Spec, door: &Door) -> Option<(NodeId, VmSpec)> {
         arch: None,
         pin: wanted.pin,
         node_labels: Labels::default(),
+        bridges: Vec::new(),
         spread: Spread::Prefer,
     };
     let candidate = |node: &waifud_model::node::Node| Candidate {
@@ -230,33 +230,13 @@ async fn placed(wanted: Spec, door: &Door) -> Option<(NodeId, VmSpec)> {
     };
     let candidates: Vec<Candidate> = nodes.iter().map(candidate).collect();
     let decision = place(&request, &candidates).ok()?;
-    let spec = VmSpec {
-        cpus: request.cpus,
-        memory: request.memory,
-        disk: request.disk,
-        image: ImageRef { template: version.template.clone(), version: version.version },
-        cloud_init: CloudInit::default(),
-        labels: Labels::default(),
-        restart: wanted.restart,
-    };
+    let image = ImageRef { template: version.template.clone(), version: version.version };
+    let spec = VmSpec { restart: wanted.restart, ..VmSpec::new(request.cpus, request.memory, request.disk, image) };
     Some((decision.node, spec))
 }
 
 /// What a careless server would answer at once: see [`Planted::EarlyAck`].
 fn presumably(create: &CreateVm, index: u64) -> Committed {
-    let ip = [10, 77, 0, 2].into();
-    let vm = Vm {
-        id: create.id,
-        name: create.name.clone(),
-        node: create.node,
-        spec: create.spec.clone(),
-        desired: create.desired,
-        phase: Phase::Live,
-        ip,
-        mac: Mac::of(ip),
-        generation: Generation::FIRST,
-        instance: 1,
-        created_at: Timestamp(0),
-    };
+    let vm = create.record([10, 77, 0, 2].into(), Timestamp(0));
     Committed { index, reply: Reply::Vm(Box::new(vm)), replayed: false }
 }

@@ -65,6 +65,7 @@ impl Host {
                 disk: ByteSize::gib(60),
                 arch: Arch::X86_64,
                 kvm: false,
+                bridges: Vec::new(),
             },
         }
     }

@@ -211,7 +211,7 @@ pub enum Observed {
         #[schema(value_type = String)]
         name: VmName,
         /// What is seen of it.
-        status: VmStatus,
+        status: Box<VmStatus>,
     },
     /// A node fell silent, or is heard again.
     Node {

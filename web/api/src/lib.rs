@@ -27,3 +27,4 @@ pub mod time;
 pub mod token;
 pub mod user_data;
 pub mod vm;
+pub mod vm_change;

@@ -21,12 +21,23 @@ pub const OPENAPI: &str = "/api/v1/openapi.json";
 /// [`VmCreate`](crate::vm::VmCreate) and gives [`VmCreated`](crate::vm::VmCreated), or with `?dry_run=true`
 /// [`PlacementPreview`](crate::vm::PlacementPreview).
 pub const VMS: &str = "/api/v1/vms";
-/// `GET` gives a [`Vm`](crate::vm::Vm); `DELETE` gives it too (202), in phase *deleting*.
+/// `GET` gives a [`Vm`](crate::vm::Vm); `PATCH` takes a [`VmUpdate`](crate::vm_change::VmUpdate) and gives the VM, or with
+/// `?dry_run=true` a [`VmUpdatePreview`](crate::vm_change::VmUpdatePreview); `DELETE` gives it too (202), in phase *deleting*.
 pub const VM: &str = "/api/v1/vms/{name}";
 /// `POST` gives a [`Vm`](crate::vm::Vm).
 pub const VM_START: &str = "/api/v1/vms/{name}/start";
 /// `POST` gives a [`Vm`](crate::vm::Vm).
 pub const VM_STOP: &str = "/api/v1/vms/{name}/stop";
+/// `POST` (query [`GraceQuery`](crate::vm_change::GraceQuery)) gives a [`Vm`](crate::vm::Vm).
+pub const VM_REBOOT: &str = "/api/v1/vms/{name}/reboot";
+/// `POST` gives a [`Vm`](crate::vm::Vm).
+pub const VM_PAUSE: &str = "/api/v1/vms/{name}/pause";
+/// `POST` gives a [`Vm`](crate::vm::Vm).
+pub const VM_RESUME: &str = "/api/v1/vms/{name}/resume";
+/// `POST` (query [`ReinitQuery`](crate::vm_change::ReinitQuery)) gives a [`Vm`](crate::vm::Vm).
+pub const VM_REINIT: &str = "/api/v1/vms/{name}/reinit";
+/// `POST` takes a [`VmRename`](crate::vm_change::VmRename) and gives a [`Vm`](crate::vm::Vm).
+pub const VM_RENAME: &str = "/api/v1/vms/{name}/rename";
 /// `GET` gives a [`CloudInit`](crate::cloud_init::CloudInit), to operators; `PUT` replaces it (query
 /// [`CloudInitQuery`](crate::cloud_init::CloudInitQuery)) and gives a [`CloudInitSaved`](crate::cloud_init::CloudInitSaved).
 pub const VM_CLOUD_INIT: &str = "/api/v1/vms/{name}/cloud-init";

@@ -150,6 +150,10 @@ pub enum ProblemCode {
     InUse,
     /// The VM is being deleted.
     BeingDeleted,
+    /// It is protected from being deleted.
+    Protected,
+    /// It is not to run.
+    NotRunning,
     /// It was changed in between.
     Stale,
     /// The idempotency key was used for a different request.
@@ -197,7 +201,7 @@ pub enum ProblemCode {
 
 impl ProblemCode {
     /// All that a server of this version sends.
-    pub const ALL: [Self; 36] = [
+    pub const ALL: [Self; 38] = [
         Self::Invalid,
         Self::UnsupportedMedia,
         Self::TooLarge,
@@ -214,6 +218,8 @@ impl ProblemCode {
         Self::VersionExists,
         Self::InUse,
         Self::BeingDeleted,
+        Self::Protected,
+        Self::NotRunning,
         Self::Stale,
         Self::KeyReused,
         Self::NoNodeFits,
@@ -255,6 +261,8 @@ impl ProblemCode {
             Self::VersionExists => ("version_exists", 409, Exit::Conflict, "The template has this version already"),
             Self::InUse => ("in_use", 409, Exit::Conflict, "VMs stand on it"),
             Self::BeingDeleted => ("being_deleted", 409, Exit::Conflict, "It is being deleted"),
+            Self::Protected => ("protected", 409, Exit::Failed, "It is protected"),
+            Self::NotRunning => ("not_running", 409, Exit::Conflict, "It is not to run"),
             Self::Stale => ("stale", 412, Exit::Conflict, "It was changed in between"),
             Self::KeyReused => ("key_reused", 422, Exit::Conflict, "The idempotency key was used for another request"),
             Self::NoNodeFits => ("no_node_fits", 409, Exit::Failed, "No node can take the VM"),
@@ -359,6 +367,8 @@ mod tests {
             version_exists     409 7
             in_use             409 7
             being_deleted      409 7
+            protected          409 1
+            not_running        409 7
             stale              412 7
             key_reused         422 7
             no_node_fits       409 1

@@ -52,7 +52,7 @@ words_of!(
 );
 words_of!(
     /// [`waifud_model::vm::Desired`].
-    Desired = waifud_model::vm::Desired { Running, Stopped }
+    Desired = waifud_model::vm::Desired { Running, Stopped, Paused }
 );
 words_of!(
     /// [`waifud_model::vm::Phase`].
@@ -61,6 +61,14 @@ words_of!(
 words_of!(
     /// [`waifud_model::vm::RestartPolicy`].
     RestartPolicy = waifud_model::vm::RestartPolicy { OnFailure, Always, Never }
+);
+words_of!(
+    /// [`waifud_model::hardware::Firmware`].
+    Firmware = waifud_model::hardware::Firmware { Bios, Uefi }
+);
+words_of!(
+    /// [`waifud_model::observed::Waiting`].
+    Waiting = waifud_model::observed::Waiting { Cpus, Memory, Disks, Hardware, Cd, Network, CloudInit }
 );
 words_of!(
     /// [`waifud_model::cloud_init::Datasource`].
@@ -80,7 +88,7 @@ words_of!(
 );
 words_of!(
     /// [`waifud_model::template::ImageFormat`].
-    ImageFormat = waifud_model::template::ImageFormat { Qcow2, Raw }
+    ImageFormat = waifud_model::template::ImageFormat { Qcow2, Raw, Iso }
 );
 words_of!(
     /// [`waifud_model::token::Role`].

@@ -8,15 +8,16 @@ use crate::{
     user_data::{UserDataIn, UserDataInfo},
 };
 use serde::{Deserialize, Serialize};
-use std::net::Ipv4Addr;
+use std::{collections::BTreeMap, net::Ipv4Addr};
 use utoipa::{IntoParams, ToSchema};
 use waifud_model::{
     cloud_init::{Datasource, Imds},
     digest::Blake3,
+    hardware::{CpuModel, Firmware},
     ids::{Generation, VmId},
     labels::Labels,
-    name::{NodeName, TemplateName, VmName},
-    observed::{Sighting, VmState},
+    name::{BridgeName, DiskName, NodeName, TemplateName, VmName},
+    observed::{Sighting, VmState, Waiting},
     size::ByteSize,
     vm::{Desired, Mac, Phase, RestartPolicy},
 };
@@ -63,6 +64,18 @@ pub struct Vm {
     /// What happens when it stops by itself.
     #[schema(value_type = schema::RestartPolicy)]
     pub restart: RestartPolicy,
+    /// What it is for.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub description: String,
+    /// True: neither it nor a disk of it can be deleted, nor can it be made anew.
+    #[serde(default)]
+    pub protected: bool,
+    /// Is it started when its host is?
+    #[serde(default = "yes")]
+    pub autostart: bool,
+    /// What it is made of beside the sizes.
+    #[serde(flatten)]
+    pub hardware: Hardware,
     /// OpenSSH public keys of the default user.
     pub ssh_keys: Vec<String>,
     /// Digest and size of its user-data, if it has any; the text is never shown.
@@ -109,6 +122,22 @@ pub struct VmStatus {
     pub since: Option<Time>,
     /// True while the owner has not caught up with the last change of what is wanted.
     pub pending: bool,
+    /// What the running guest has not taken up, and will at its next start. `changes` tells more where the owner was asked.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Vec<schema::Waiting>)]
+    pub waits: Vec<Waiting>,
+    /// The same with what is and what shall be. Lists leave it out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub changes: Vec<PendingChange>,
+    /// What its owner is doing about it. Lists leave it out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub doing: Option<String>,
+    /// Why its owner does nothing although not all is as wanted. Lists leave it out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held: Option<String>,
+    /// How often the guest died and was started again since it last ran well. Lists leave it out.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub restarts: u32,
     /// By what its owner has met the guest since it was started: none yet means that only its allocation is known.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schema(value_type = Vec<schema::Sighting>)]
@@ -119,6 +148,64 @@ pub struct VmStatus {
     /// Why the wanted state could not be reached, where that is known. Lists leave it out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_error: Option<LastError>,
+}
+
+/// A change that waits for the guest's next start.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PendingChange {
+    /// The field.
+    pub field: String,
+    /// What the running guest has.
+    pub now: String,
+    /// What it will have.
+    pub wanted: String,
+    /// Why it has to wait.
+    pub why: String,
+}
+
+/// What a VM is made of beside the sizes.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+pub struct Hardware {
+    /// What starts its boot loader.
+    #[serde(default)]
+    #[schema(value_type = schema::Firmware)]
+    pub firmware: Firmware,
+    /// The CPU its guest sees: `host`, or a model of libvirt's (`virsh cpu-models`).
+    #[serde(default)]
+    #[schema(value_type = String)]
+    pub cpu_model: CpuModel,
+    /// The most memory it can be given while it runs, in bytes; as much as it boots with if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<u64>)]
+    pub memory_max: Option<ByteSize>,
+    /// Disks beside the root disk, by name; their sizes in bytes. A guest finds each by its serial number, which is the
+    /// name: `/dev/disk/by-id/virtio-NAME`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schema(value_type = BTreeMap<String, u64>)]
+    pub disks: BTreeMap<DiskName, ByteSize>,
+    /// The image in its CD drive.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cd: Option<TemplateRef>,
+    /// Bridges of its host that it has a network card on, beside the one of the cluster's network.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Vec<String>)]
+    pub bridges: Vec<BridgeName>,
+}
+
+const fn yes() -> bool {
+    true
+}
+
+fn is_zero(number: &u32) -> bool {
+    *number == 0
+}
+
+fn is_false(is: &bool) -> bool {
+    !is
+}
+
+fn is_true(is: &bool) -> bool {
+    *is
 }
 
 /// A node that is not heard.
@@ -195,6 +282,39 @@ pub struct VmCreate {
     #[serde(default)]
     #[schema(value_type = schema::RestartPolicy)]
     pub restart: RestartPolicy,
+    /// What it is for; at most 1024 bytes.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub description: String,
+    /// True: neither it nor a disk of it can be deleted until this is taken back.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub protected: bool,
+    /// Is it started when its host is? True if not given.
+    #[serde(default = "yes", skip_serializing_if = "is_true")]
+    pub autostart: bool,
+    /// What starts its boot loader; `bios` if not given.
+    #[serde(default)]
+    #[schema(value_type = schema::Firmware)]
+    pub firmware: Firmware,
+    /// The CPU its guest sees: `host` if not given, or a model of libvirt's.
+    #[serde(default)]
+    #[schema(value_type = String)]
+    pub cpu_model: CpuModel,
+    /// The most memory it can be given while it runs, in bytes or as a text; as much as it boots with if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<u64>)]
+    pub memory_max: Option<ByteSize>,
+    /// Empty disks beside the root disk: names and sizes.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schema(value_type = BTreeMap<String, u64>)]
+    pub disks: BTreeMap<DiskName, ByteSize>,
+    /// An installer or other ISO image for its CD drive: a template of that format.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub cd: Option<TemplateSelector>,
+    /// Bridges of its host that it gets a network card on, beside the one of the cluster's network.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Vec<String>)]
+    pub bridges: Vec<BridgeName>,
     /// Should it run at once? True if not given.
     #[serde(default = "VmCreate::default_start")]
     pub start: bool,
@@ -218,6 +338,15 @@ impl VmCreate {
             imds: Imds::default(),
             labels: Labels::default(),
             restart: RestartPolicy::default(),
+            description: String::new(),
+            protected: false,
+            autostart: true,
+            firmware: Firmware::default(),
+            cpu_model: CpuModel::default(),
+            memory_max: None,
+            disks: BTreeMap::new(),
+            cd: None,
+            bridges: Vec::new(),
             start: Self::default_start(),
         }
     }
@@ -321,6 +450,11 @@ pub(crate) mod tests {
                 state: VmState::Running,
                 since: Some(Time(Timestamp(1_760_000_009_800))),
                 pending: false,
+                waits: Vec::new(),
+                changes: Vec::new(),
+                doing: None,
+                held: None,
+                restarts: 0,
                 met: vec![Sighting::Lease, Sighting::Metadata],
                 silent: None,
                 last_error: None,
@@ -336,6 +470,10 @@ pub(crate) mod tests {
             labels: Labels::try_from(std::collections::BTreeMap::from([("env".to_owned(), "prod".to_owned())]))
                 .unwrap(),
             restart: RestartPolicy::OnFailure,
+            description: String::new(),
+            protected: false,
+            autostart: true,
+            hardware: Hardware::default(),
             ssh_keys: vec!["ssh-ed25519 AAAA me".to_owned()],
             user_data: None,
             network_config: None,
@@ -379,6 +517,10 @@ pub(crate) mod tests {
                 "env": "prod"
               },
               "restart": "on_failure",
+              "protected": false,
+              "autostart": true,
+              "firmware": "bios",
+              "cpu_model": "host",
               "ssh_keys": [
                 "ssh-ed25519 AAAA me"
               ],
@@ -397,13 +539,13 @@ pub(crate) mod tests {
     fn the_least_request() {
         let request: VmCreate = serde_json::from_str(r#"{"template":"debian-12"}"#).unwrap();
         assert_eq!(request, VmCreate::from_template("debian-12".parse().unwrap()));
-        expect![[r#"{"template":"debian-12","cpus":1,"memory":536870912,"datasource":"no_cloud","imds":"any","restart":"on_failure","start":true}"#]]
+        expect![[r#"{"template":"debian-12","cpus":1,"memory":536870912,"datasource":"no_cloud","imds":"any","restart":"on_failure","firmware":"bios","cpu_model":"host","start":true}"#]]
             .assert_eq(&serde_json::to_string(&request).unwrap());
     }
 
     #[test]
     fn a_mistyped_field_is_named() {
         let error = serde_json::from_str::<VmCreate>(r#"{"template":"debian-12","memroy":"4G"}"#).unwrap_err();
-        expect!["unknown field `memroy`, expected one of `name`, `template`, `cpus`, `memory`, `disk`, `node`, `user_data`, `network_config`, `ssh_keys`, `datasource`, `imds`, `labels`, `restart`, `start` at line 1 column 32"].assert_eq(&error.to_string());
+        expect!["unknown field `memroy`, expected one of `name`, `template`, `cpus`, `memory`, `disk`, `node`, `user_data`, `network_config`, `ssh_keys`, `datasource`, `imds`, `labels`, `restart`, `description`, `protected`, `autostart`, `firmware`, `cpu_model`, `memory_max`, `disks`, `cd`, `bridges`, `start` at line 1 column 32"].assert_eq(&error.to_string());
     }
 }

@@ -306,6 +306,11 @@ fn events() {
         state: VmState::Failed,
         since: Some(at(5)),
         pending: true,
+        waits: Vec::new(),
+        changes: Vec::new(),
+        doing: None,
+        held: None,
+        restarts: 0,
         met: vec![Sighting::Arp],
         silent: Some(Silent { since: Some(at(9)) }),
         last_error: Some(LastError {
@@ -315,7 +320,7 @@ fn events() {
             next_try: Some(at(15)),
         }),
     };
-    let seen = Observed::Vm { id: VmId::from_random([7; 16]), name: VmName::new("web-1").unwrap(), status };
+    let seen = Observed::Vm { id: VmId::from_random([7; 16]), name: VmName::new("web-1").unwrap(), status: Box::new(status) };
     check(
         &seen,
         expect![[r#"
@@ -434,6 +439,8 @@ fn a_request_with_everything() {
                 "env": "prod"
               },
               "restart": "always",
+              "firmware": "bios",
+              "cpu_model": "host",
               "start": false
             }"##]],
     );

@@ -97,11 +97,15 @@ fn names(view: &View<'_>, reject: &Reject) -> Result<Names, ReadError> {
         | Reject::NodeHasVms { node, .. }
         | Reject::Cordoned(node)
         | Reject::DoesNotFit { node, .. }
+        | Reject::NoSuchBridge { node, .. }
         | Reject::NoAddress(node) => (Some(*node), None),
         Reject::VmNameTaken { node, holder, .. } => (Some(*node), Some(*holder)),
-        Reject::NoSuchVm(vm) | Reject::VmDeleting(vm) | Reject::NotDeleting(vm) | Reject::Stale { vm, .. } => {
-            (None, Some(*vm))
-        }
+        Reject::NoSuchVm(vm)
+        | Reject::VmDeleting(vm)
+        | Reject::Protected(vm)
+        | Reject::NotRunning(vm)
+        | Reject::NotDeleting(vm)
+        | Reject::Stale { vm, .. } => (None, Some(*vm)),
         _ => (None, None),
     };
     let mut names = Names::default();

@@ -1,23 +1,118 @@
-//! Power and deletion of a VM: one command each, meant for the generation the caller has seen, if it said which.
+//! What is done to a VM that is there: one command each, meant for the generation the caller has seen, if it said which.
+//!
+//! Trying a change out runs the same rules as committing it, by the same pure functions; only what other requests do in
+//! between can make the outcome differ.
 
-use super::propose::{self, Author, Done};
-use crate::{app::App, conditional::IfMatch, problem::Failure, view};
-use waifud_api::vm as wire;
+use super::{
+    propose::{self, Author, Done},
+    vm_create::image_of,
+};
+use crate::{
+    app::App,
+    conditional::IfMatch,
+    problem::{Failure, Names},
+    view,
+};
+use waifud_api::{
+    template::TemplateSelector,
+    vm as wire,
+    vm_change::{GRACE_MAX_S, VmUpdate, VmUpdatePreview},
+};
 use waifud_model::{
+    change::{Patch, VmChange},
     command::{Command, Reply},
-    name::VmName,
-    vm::{Desired, Vm},
+    name::{NodeName, VmName},
+    reject::Reject,
+    vm::{Desired, ImageRef, Phase, Vm},
 };
 
-/// Starts or stops a VM.
+/// Starts, stops, pauses or resumes a VM. `grace` is for a stop.
 pub(crate) async fn power(
     app: &App,
     author: &Author,
     name: VmName,
     desired: Desired,
+    grace: Option<u32>,
     expect: IfMatch,
 ) -> Result<Done<wire::Vm>, Failure> {
-    change(app, author, name, |vm| Command::SetPower { vm: vm.id, desired, expect: expect.0 }).await
+    let grace = checked(grace)?;
+    commit(app, author, name, |vm| Command::SetPower { vm: vm.id, desired, grace, expect: expect.0 }).await
+}
+
+/// Off and on again with a VM.
+pub(crate) async fn reboot(
+    app: &App,
+    author: &Author,
+    name: VmName,
+    grace: Option<u32>,
+    expect: IfMatch,
+) -> Result<Done<wire::Vm>, Failure> {
+    let grace = checked(grace)?;
+    commit(app, author, name, |vm| Command::RebootVm { vm: vm.id, grace, expect: expect.0 }).await
+}
+
+fn checked(grace: Option<u32>) -> Result<Option<u32>, Failure> {
+    match grace {
+        Some(seconds) if seconds > GRACE_MAX_S => {
+            Err(Failure::Query(format!("grace: {seconds} seconds given; at most {GRACE_MAX_S}, a day")))
+        }
+        grace => Ok(grace),
+    }
+}
+
+/// Gives a VM another name.
+pub(crate) async fn rename(
+    app: &App,
+    author: &Author,
+    name: VmName,
+    new: VmName,
+    expect: IfMatch,
+) -> Result<Done<wire::Vm>, Failure> {
+    commit(app, author, name, |vm| Command::RenameVm { vm: vm.id, name: new, expect: expect.0 }).await
+}
+
+/// Makes a VM anew.
+pub(crate) async fn reinit(
+    app: &App,
+    author: &Author,
+    name: VmName,
+    template: Option<TemplateSelector>,
+    expect: IfMatch,
+) -> Result<Done<wire::Vm>, Failure> {
+    let image = fresh_image(app, &name, template).await;
+    let committed = match image {
+        Ok((vm, _, image)) => {
+            author.propose(&app.consensus, Command::ReinitVm { vm: vm.id, image, expect: expect.0 }).await?
+        }
+        Err(failure) => author.replay_or(&app.consensus, failure).await?,
+    };
+    shown(app, propose::expect(committed, vm_of)?).await
+}
+
+/// Only says what [`reinit`] would make of the VM.
+pub(crate) async fn preview_reinit(
+    app: &App,
+    name: VmName,
+    template: Option<TemplateSelector>,
+    expect: IfMatch,
+) -> Result<wire::Vm, Failure> {
+    let (mut vm, node, image) = fresh_image(app, &name, template).await?;
+    goes(&vm, expect)?;
+    vm.spec.image = image;
+    Ok(view::vm(&vm, node, &app.observed()))
+}
+
+/// The VM, and what its disk would start from.
+async fn fresh_image(
+    app: &App,
+    name: &VmName,
+    template: Option<TemplateSelector>,
+) -> Result<(Vm, NodeName, ImageRef), Failure> {
+    let wanted = name.clone();
+    let (vm, node) = app.consensus.read(move |view| view::find_vm(view, &wanted)).await?.map_err(Failure::Missing)?;
+    let selector = template.unwrap_or_else(|| vm.spec.image.template.clone().into());
+    let version = app.consensus.read(move |view| view::resolve_template(view, &selector)).await??;
+    Ok((vm, node, image_of(&version)))
 }
 
 /// Deletes a VM, disk included. Its owner does the work; name and address are free when it is done.
@@ -27,10 +122,104 @@ pub(crate) async fn delete(
     name: VmName,
     expect: IfMatch,
 ) -> Result<Done<wire::Vm>, Failure> {
-    change(app, author, name, |vm| Command::DeleteVm { vm: vm.id, expect: expect.0 }).await
+    commit(app, author, name, |vm| Command::DeleteVm { vm: vm.id, expect: expect.0 }).await
 }
 
-async fn change(
+/// Only says whether [`delete`] would.
+pub(crate) async fn preview_delete(app: &App, name: VmName, expect: IfMatch) -> Result<wire::Vm, Failure> {
+    let (vm, node) = app.consensus.read(move |view| view::find_vm(view, &name)).await?.map_err(Failure::Missing)?;
+    goes(&vm, expect)?;
+    Ok(view::vm(&vm, node, &app.observed()))
+}
+
+/// Refuses what must not lose its disk.
+fn goes(vm: &Vm, expect: IfMatch) -> Result<(), Failure> {
+    if vm.spec.protected {
+        return Err(about(vm, Reject::Protected(vm.id)));
+    }
+    seen(vm, expect)
+}
+
+/// Refuses what was decided on an older generation.
+fn seen(vm: &Vm, expect: IfMatch) -> Result<(), Failure> {
+    match expect.0 {
+        Some(expected) if expected != vm.generation => {
+            Err(about(vm, Reject::Stale { vm: vm.id, expected, actual: vm.generation }))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn about(vm: &Vm, reject: Reject) -> Failure {
+    Failure::Rejected { reject, names: Names { vms: [(vm.id, vm.name.clone())].into(), ..Names::default() } }
+}
+
+/// Changes what a VM is made of.
+pub(crate) async fn update(
+    app: &App,
+    author: &Author,
+    name: VmName,
+    update: VmUpdate,
+    expect: IfMatch,
+) -> Result<Done<wire::Vm>, Failure> {
+    let change = Box::new(resolved(app, update).await?);
+    commit(app, author, name, |vm| Command::ChangeVm { vm: vm.id, change, expect: expect.0 }).await
+}
+
+/// Only says what [`update`] would come to, as far as can be known here.
+pub(crate) async fn preview_update(
+    app: &App,
+    name: VmName,
+    update: VmUpdate,
+    expect: IfMatch,
+) -> Result<VmUpdatePreview, Failure> {
+    let change = resolved(app, update).await?;
+    let (mut vm, node) = app.consensus.read(move |view| view::find_vm(view, &name)).await?.map_err(Failure::Missing)?;
+    seen(&vm, expect)?;
+    if vm.phase == Phase::Deleting {
+        return Err(about(&vm, Reject::VmDeleting(vm.id)));
+    }
+    let before = vm.clone();
+    let outcome = app.consensus.read(move |view| view.try_change(&before, &change)).await?;
+    let changes = match outcome {
+        Ok((spec, changes)) => {
+            vm.spec = spec;
+            changes.into_iter().map(Into::into).collect()
+        }
+        Err(reject) => return Err(propose::rejected(&app.consensus, reject).await),
+    };
+    Ok(VmUpdatePreview { vm: view::vm(&vm, node, &app.observed()), changes })
+}
+
+/// The update with its templates resolved to versions.
+async fn resolved(app: &App, update: VmUpdate) -> Result<VmChange, Failure> {
+    let cd = match update.cd {
+        None => Patch::Keep,
+        Some(None) => Patch::Clear,
+        Some(Some(selector)) => {
+            let version = app.consensus.read(move |view| view::resolve_template(view, &selector)).await??;
+            Patch::Set(image_of(&version))
+        }
+    };
+    Ok(VmChange {
+        cpus: update.cpus,
+        memory: update.memory,
+        memory_max: update.memory_max.into(),
+        disk: update.disk,
+        labels: update.labels,
+        description: update.description,
+        protected: update.protected,
+        autostart: update.autostart,
+        restart: update.restart,
+        firmware: update.firmware,
+        cpu_model: update.cpu_model,
+        disks: update.disks,
+        cd,
+        bridges: update.bridges,
+    })
+}
+
+async fn commit(
     app: &App,
     author: &Author,
     name: VmName,
@@ -41,10 +230,17 @@ async fn change(
         Ok((vm, _)) => author.propose(&app.consensus, command(&vm)).await?,
         Err(missing) => author.replay_or(&app.consensus, Failure::Missing(missing)).await?,
     };
-    let done = propose::expect(committed, |reply| match reply {
+    shown(app, propose::expect(committed, vm_of)?).await
+}
+
+fn vm_of(reply: Reply) -> Option<Vm> {
+    match reply {
         Reply::Vm(vm) => Some(*vm),
         _ => None,
-    })?;
+    }
+}
+
+async fn shown(app: &App, done: Done<Vm>) -> Result<Done<wire::Vm>, Failure> {
     let owner = done.value.node;
     let node = app.consensus.read(move |view| view.node(owner)).await?;
     let node = node.ok_or(Failure::Internal("a VM's owner is no node"))?.name;

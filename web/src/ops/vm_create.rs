@@ -22,15 +22,16 @@ use crate::{
 use rand::{SeedableRng, rngs::StdRng};
 use waifud_api::vm::{Placement, PlacementPreview, TemplateRef, VmCreate, VmCreated};
 use waifud_model::{
+    change,
     cloud_init::CloudInit,
     command::{Command, CreateVm, Reply},
+    hardware::{DISKS_MAX, DataDisk, Hardware},
     ids::VmId,
     labels::Labels,
     name::VmName,
     placement::{self, Decision, Spread, place},
     reject::Reject,
-    size::ByteSize,
-    template::TemplateVersion,
+    template::{ImageFormat, TemplateVersion},
     vm::{Desired, ImageRef, Vm, VmSpec},
 };
 
@@ -97,11 +98,16 @@ pub(crate) async fn preview(app: &App, request: VmCreate) -> Result<PlacementPre
 
 /// What is to be made, and where.
 async fn decide(app: &App, observed: &Observed, request: &VmCreate) -> Result<(Plan, Decision), Failure> {
-    let selector = request.template.clone();
-    let (version, field) =
-        app.consensus.read(move |view| Ok((view::resolve_template(view, &selector)?, Field::read(view)?))).await?;
+    let (selector, cd) = (request.template.clone(), request.cd.clone());
+    let (version, cd, field) = app
+        .consensus
+        .read(move |view| {
+            let cd = cd.map(|cd| view::resolve_template(view, &cd)).transpose()?;
+            Ok((view::resolve_template(view, &selector)?, cd, Field::read(view)?))
+        })
+        .await?;
     let version = version?;
-    let plan = plan(request, &version);
+    let plan = plan(request, &version, cd.transpose()?.as_ref())?;
     let candidates = field.candidates(app.node, observed, version.version);
     let decision = place(&plan.placement, &candidates).map_err(Failure::Refused)?;
     Ok((plan, decision))
@@ -113,28 +119,55 @@ struct Plan {
     placement: placement::Request,
 }
 
-fn plan(request: &VmCreate, version: &TemplateVersion) -> Plan {
-    let disk = request.disk.unwrap_or_else(|| default_disk(version.virtual_size));
-    Plan {
-        spec: VmSpec {
-            cpus: request.cpus,
-            memory: request.memory,
-            disk,
-            image: ImageRef { template: version.template.clone(), version: version.version },
-            cloud_init: told(request),
-            labels: request.labels.clone(),
-            restart: request.restart,
-        },
-        placement: placement::Request {
-            cpus: request.cpus,
-            memory: request.memory,
-            disk,
-            arch: None,
-            pin: request.node.clone(),
-            node_labels: Labels::default(),
-            spread: Spread::Prefer,
-        },
+fn plan(request: &VmCreate, version: &TemplateVersion, cd: Option<&TemplateVersion>) -> Result<Plan, Failure> {
+    let image = image_of(version);
+    let disk = request.disk.unwrap_or_else(|| VmCreate::default_disk().max(version.least_disk()));
+    // A VM made from an installer has it in its drive.
+    let cd = cd.or((version.format == ImageFormat::Iso).then_some(version));
+    let mut hardware = Hardware {
+        firmware: request.firmware,
+        cpu_model: request.cpu_model.clone(),
+        memory_max: request.memory_max,
+        disks: Vec::new(),
+        cd: cd.map(image_of),
+        bridges: request.bridges.clone(),
+    };
+    for (name, size) in &request.disks {
+        let Some(slot) = hardware.free_slot() else {
+            let why = format!("{} given; at most {DISKS_MAX}", request.disks.len());
+            return Err(Failure::rejected(Reject::BadSpec { field: "disks".to_owned(), why }));
+        };
+        hardware.disks.push(DataDisk { name: name.clone(), slot, size: *size });
     }
+    let spec = VmSpec {
+        cpus: request.cpus,
+        memory: request.memory,
+        disk,
+        image,
+        cloud_init: told(request),
+        labels: request.labels.clone(),
+        restart: request.restart,
+        description: request.description.clone(),
+        protected: request.protected,
+        autostart: request.autostart,
+        hardware,
+    };
+    change::check(&spec).map_err(Failure::rejected)?;
+    let placement = placement::Request {
+        cpus: spec.cpus,
+        memory: spec.memory_promised(),
+        disk: spec.disk_promised(),
+        arch: None,
+        pin: request.node.clone(),
+        node_labels: Labels::default(),
+        bridges: spec.hardware.bridges.clone(),
+        spread: Spread::Prefer,
+    };
+    Ok(Plan { spec, placement })
+}
+
+pub(super) fn image_of(version: &TemplateVersion) -> ImageRef {
+    ImageRef { template: version.template.clone(), version: version.version }
 }
 
 fn told(request: &VmCreate) -> CloudInit {
@@ -145,10 +178,6 @@ fn told(request: &VmCreate) -> CloudInit {
         datasource: request.datasource,
         imds: request.imds,
     }
-}
-
-fn default_disk(image: ByteSize) -> ByteSize {
-    VmCreate::default_disk().max(image)
 }
 
 /// Another node may have room, another name may be free; everything else is as wrong the next time.

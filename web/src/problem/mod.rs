@@ -163,6 +163,11 @@ impl From<ImportError> for Failure {
 }
 
 impl Failure {
+    /// A reject that no id in it has to be named for.
+    pub(crate) fn rejected(reject: Reject) -> Self {
+        Self::Rejected { reject, names: Names::default() }
+    }
+
     /// The failure in words.
     pub(crate) fn problem(&self) -> Problem {
         match self {

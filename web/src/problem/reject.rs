@@ -86,6 +86,31 @@ fn objects(reject: &Reject, names: &Names) -> Problem {
             Problem::new(ProblemCode::BeingDeleted, format!("VM {vm} is being deleted"))
                 .with_remedy(format!("waifuctl show {vm} tells how far it is"))
         }
+        Reject::Protected(id) => {
+            let vm = names.vm(*id);
+            Problem::new(ProblemCode::Protected, format!("VM {vm} is protected: neither it nor a disk of it goes away"))
+                .with_remedy(format!("waifuctl unprotect {vm}, if it is to go"))
+        }
+        Reject::NotRunning(id) => {
+            let vm = names.vm(*id);
+            Problem::new(
+                ProblemCode::NotRunning,
+                format!("VM {vm} is not to run, so there is nothing to pause or reboot"),
+            )
+            .with_remedy(format!("waifuctl start {vm}"))
+        }
+        Reject::NoSuchBridge { node, bridge } => {
+            let why = format!("node {} lets VMs on no bridge of the name {bridge}", names.node(*node));
+            Problem::new(ProblemCode::Invalid, format!("bridges: {why}"))
+                .with_field("bridges", why)
+                .with_remedy("waifuctl node show tells which there are; [network] bridges in waifud.toml allows more")
+        }
+        Reject::WrongFormat { template, wanted } => {
+            let why = format!("template {template} is not {wanted}");
+            Problem::new(ProblemCode::Invalid, format!("cd: {why}"))
+                .with_field("cd", why)
+                .with_remedy("waifuctl template list -o wide shows the format of each")
+        }
         Reject::NotDeleting(id) => {
             Problem::new(ProblemCode::Invalid, format!("VM {} is not being deleted", names.vm(*id)))
         }

@@ -12,6 +12,7 @@ mod nodes;
 mod openapi;
 mod templates;
 mod tokens;
+mod vm_verbs;
 mod vms;
 
 use crate::{app::App, freshness, layers, view::VmList};
@@ -25,9 +26,14 @@ use waifud_api::paths;
 fn api(app: &App) -> OpenApiRouter<App> {
     let quick = OpenApiRouter::default()
         .routes(routes!(vms::list, vms::create))
-        .routes(routes!(vms::show, vms::delete))
-        .routes(routes!(vms::start))
-        .routes(routes!(vms::stop))
+        .routes(routes!(vms::show, vm_verbs::update, vm_verbs::delete))
+        .routes(routes!(vm_verbs::start))
+        .routes(routes!(vm_verbs::stop))
+        .routes(routes!(vm_verbs::reboot))
+        .routes(routes!(vm_verbs::pause))
+        .routes(routes!(vm_verbs::resume))
+        .routes(routes!(vm_verbs::rename))
+        .routes(routes!(vm_verbs::reinit))
         .routes(routes!(cloud_init::show, cloud_init::replace))
         .routes(routes!(templates::list))
         .routes(routes!(templates::show, templates::delete))

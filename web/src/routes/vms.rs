@@ -1,13 +1,12 @@
-//! `/vms`.
+//! `/vms`: the list, one more, and one of them.
 
-use super::answer::{changed, located, tagged, vm_changed};
+use super::answer::{changed, located, tagged};
 use crate::{
     app::App,
     caller::{Operator, Viewer},
-    conditional::IfMatch,
     extract::{Path, Query},
-    idempotency::{Keyed, KeyedJson},
-    ops::{Author, vm_change, vm_create},
+    idempotency::KeyedJson,
+    ops::{Author, vm_create},
     owner,
     problem::Failure,
     view::{self, VmList},
@@ -25,7 +24,7 @@ use waifud_api::{
     problem::Problem,
     vm::{PlacementPreview, Vm, VmCreate, VmCreateQuery, VmCreated, VmListQuery},
 };
-use waifud_model::{name::VmName, vm::Desired};
+use waifud_model::name::VmName;
 
 /// All VMs of the cluster, by name.
 #[utoipa::path(get, path = "/api/v1/vms", tag = "vms", params(VmListQuery),
@@ -80,56 +79,4 @@ pub(super) async fn show(
     let mut shown = view::vm(&vm, node, &app.observed());
     owner::complete(&app, &caller, &headers, &vm, &mut shown).await;
     Ok(tagged(shown.generation, Json(shown).into_response()))
-}
-
-/// Deletes a VM, disk included. Its owner does the work; the VM is shown in phase *deleting* until it is gone.
-#[utoipa::path(delete, path = "/api/v1/vms/{name}", tag = "vms", params(("name" = String, Path)),
-    responses((status = 202, body = Vm), (status = "4XX", body = Problem, content_type = "application/problem+json")))]
-pub(super) async fn delete(
-    Operator(caller): Operator,
-    State(app): State<App>,
-    Path(name): Path<VmName>,
-    expect: IfMatch,
-    Keyed(key): Keyed,
-) -> Result<Response, Failure> {
-    let done = vm_change::delete(&app, &Author { actor: caller.actor, key }, name, expect).await?;
-    Ok(vm_changed(StatusCode::ACCEPTED, done))
-}
-
-/// Starts a VM.
-#[utoipa::path(post, path = "/api/v1/vms/{name}/start", tag = "vms", params(("name" = String, Path)),
-    responses((status = 200, body = Vm), (status = "4XX", body = Problem, content_type = "application/problem+json")))]
-pub(super) async fn start(
-    operator: Operator,
-    app: State<App>,
-    name: Path<VmName>,
-    expect: IfMatch,
-    key: Keyed,
-) -> Result<Response, Failure> {
-    power(operator, app, name, expect, key, Desired::Running).await
-}
-
-/// Stops a VM; disk and address are kept.
-#[utoipa::path(post, path = "/api/v1/vms/{name}/stop", tag = "vms", params(("name" = String, Path)),
-    responses((status = 200, body = Vm), (status = "4XX", body = Problem, content_type = "application/problem+json")))]
-pub(super) async fn stop(
-    operator: Operator,
-    app: State<App>,
-    name: Path<VmName>,
-    expect: IfMatch,
-    key: Keyed,
-) -> Result<Response, Failure> {
-    power(operator, app, name, expect, key, Desired::Stopped).await
-}
-
-async fn power(
-    Operator(caller): Operator,
-    State(app): State<App>,
-    Path(name): Path<VmName>,
-    expect: IfMatch,
-    Keyed(key): Keyed,
-    desired: Desired,
-) -> Result<Response, Failure> {
-    let done = vm_change::power(&app, &Author { actor: caller.actor, key }, name, desired, expect).await?;
-    Ok(vm_changed(StatusCode::OK, done))
 }

@@ -13,10 +13,11 @@ use waifud_api::{
 };
 use waifud_consensus::state::{DocumentBrief, ReadError, View, VmBrief};
 use waifud_model::{
+    hardware::Hardware,
     ids::NodeId,
     name::{NodeName, VmName},
     observed::VmState,
-    vm::Vm,
+    vm::{ImageRef, Vm},
 };
 
 /// One VM and its owner's name. Where there is none, the failure names the nearest.
@@ -67,11 +68,15 @@ fn merge_with(
         cpus: vm.spec.cpus,
         memory: vm.spec.memory,
         disk: vm.spec.disk,
-        template: TemplateRef { name: vm.spec.image.template.clone(), version: vm.spec.image.version },
+        template: image(&vm.spec.image),
         ip: vm.ip,
         mac: vm.mac,
         labels: vm.spec.labels.clone(),
         restart: vm.spec.restart,
+        description: vm.spec.description.clone(),
+        protected: vm.spec.protected,
+        autostart: vm.spec.autostart,
+        hardware: hardware(&vm.spec.hardware),
         ssh_keys: vm.spec.cloud_init.ssh_keys.clone(),
         user_data,
         network_config,
@@ -80,6 +85,21 @@ fn merge_with(
         instance_id: vm.instance_id(),
         generation: vm.generation,
         created_at: vm.created_at.into(),
+    }
+}
+
+fn image(image: &ImageRef) -> TemplateRef {
+    TemplateRef { name: image.template.clone(), version: image.version }
+}
+
+fn hardware(hardware: &Hardware) -> wire::Hardware {
+    wire::Hardware {
+        firmware: hardware.firmware,
+        cpu_model: hardware.cpu_model.clone(),
+        memory_max: hardware.memory_max,
+        disks: hardware.disks.iter().map(|disk| (disk.name.clone(), disk.size)).collect(),
+        cd: hardware.cd.as_ref().map(image),
+        bridges: hardware.bridges.clone(),
     }
 }
 
@@ -94,6 +114,11 @@ pub(crate) fn status(vm: &Vm, owner: Option<&NodeSeen>) -> VmStatus {
         state: told.map_or(VmState::Pending, |told| told.state),
         since: told.map(|told| told.since.into()),
         pending: told.is_none_or(|told| told.generation < vm.generation),
+        waits: told.map(|told| told.waits.iter().collect()).unwrap_or_default(),
+        changes: Vec::new(),
+        doing: None,
+        held: None,
+        restarts: 0,
         met: told.map(|told| told.met.iter().collect()).unwrap_or_default(),
         silent,
         last_error: None,
@@ -105,15 +130,13 @@ mod tests {
     use super::*;
     use std::{collections::BTreeSet, net::Ipv4Addr};
     use waifud_model::{
-        cloud_init::CloudInit,
         digest::Blake3,
         ids::{Generation, VmId},
-        labels::Labels,
         name::TemplateName,
-        observed::{Sightings, VmObservation},
+        observed::VmObservation,
         size::ByteSize,
         time::Timestamp,
-        vm::{Desired, ImageRef, Mac, Phase, RestartPolicy, VmSpec},
+        vm::{Desired, Mac, Phase, VmSpec},
     };
 
     fn record() -> Vm {
@@ -122,29 +145,28 @@ mod tests {
             id: VmId::from_random([1; 16]),
             name: VmName::new("web-1").unwrap(),
             node: NodeId::from_random(1),
-            spec: VmSpec {
-                cpus: 1,
-                memory: ByteSize::mib(512),
-                disk: ByteSize::gib(10),
-                image: ImageRef { template: TemplateName::new("tiny").unwrap(), version: Blake3::of(b"tiny") },
-                cloud_init: CloudInit::default(),
-                labels: Labels::default(),
-                restart: RestartPolicy::OnFailure,
-            },
+            spec: VmSpec::new(
+                1,
+                ByteSize::mib(512),
+                ByteSize::gib(10),
+                ImageRef { template: TemplateName::new("tiny").unwrap(), version: Blake3::of(b"tiny") },
+            ),
             desired: Desired::Running,
             phase: Phase::Live,
             ip,
             mac: Mac::of(ip),
             generation: Generation(2),
             instance: 1,
+            disk_life: 1,
+            reboots: 0,
+            grace: None,
             created_at: Timestamp(0),
         }
     }
 
     fn owner(alive: bool, seen: Option<(VmState, u64)>) -> NodeSeen {
         let told = seen.map(|(state, generation)| {
-            let told =
-                VmObservation { state, generation: Generation(generation), since: Timestamp(5), met: Sightings::NONE };
+            let told = VmObservation::new(state, Generation(generation), Timestamp(5));
             (record().id, told)
         });
         NodeSeen {

@@ -8,7 +8,7 @@ use waifud_api::vm::Vm;
 use waifud_model::{
     command::Actor,
     ids::Generation,
-    observed::{Sightings, VmObservation, VmState},
+    observed::{VmObservation, VmState},
     token::Role,
 };
 use waifud_web::Caller;
@@ -127,7 +127,7 @@ async fn the_stream_tells_what_happens_and_resumes() {
     assert_eq!(stream.headers()["content-type"], "text/event-stream");
     let created = node.post("/api/v1/vms", r#"{"name":"web-1","template":"tiny"}"#).await;
     let vm: Vm = serde_json::from_value(created.json()["vm"].clone()).unwrap();
-    let told = VmObservation { state: VmState::Running, generation: Generation(1), since: NOW, met: Sightings::NONE };
+    let told = VmObservation::new(VmState::Running, Generation(1), NOW);
     node.hear_of(1, vm.id, told);
     let text = read_stream(stream, |text| text.contains("event: observed") && text.contains("event: event")).await;
     assert!(text.contains(r#""kind":"created""#) && text.contains(r#""state":"running""#), "{text}");

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use waifud_api::vm::Vm;
 use waifud_model::{
     ids::Generation,
-    observed::{Sightings, VmObservation, VmState},
+    observed::{VmObservation, VmState},
 };
 
 /// Runs `what` often enough for a median that means something.
@@ -38,8 +38,7 @@ async fn what_a_thousand_vms_cost() {
     let mut n = 0;
     let moving = median(|| {
         n += 1;
-        let told =
-            VmObservation { state: VmState::Running, generation: Generation(n), since: NOW, met: Sightings::NONE };
+        let told = VmObservation::new(VmState::Running, Generation(n), NOW);
         node.hear_of(1, vms[0].id, told);
         node.get("/api/v1/vms")
     })
@@ -73,7 +72,7 @@ async fn a_list_is_kept_only_while_it_is_true() {
     assert_eq!(first.json(), shown, "lists and single VMs are told alike");
     assert_eq!(list(&made).await.bytes, first.bytes);
 
-    let told = VmObservation { state: VmState::Running, generation: Generation(1), since: NOW, met: Sightings::NONE };
+    let told = VmObservation::new(VmState::Running, Generation(1), NOW);
     far.see(|observed| {
         for node in observed.nodes.values_mut() {
             node.vms.insert(vm.id, told);

@@ -50,7 +50,7 @@ async fn every_misunderstanding_is_a_problem() {
         → -
         422 invalid: template: missing field `template`
         → -
-        422 invalid: memroy: unknown field `memroy`, expected one of `name`, `template`, `cpus`, `memory`, `disk`, `node`, `user_data`, `network_config`, `ssh_keys`, `datasource`, `imds`, `labels`, `restart`, `start`
+        422 invalid: memroy: unknown field `memroy`, expected one of `name`, `template`, `cpus`, `memory`, `disk`, `node`, `user_data`, `network_config`, `ssh_keys`, `datasource`, `imds`, `labels`, `restart`, `description`, `prot
         → -
         422 invalid: cpus: invalid type: string "many", expected u32
         → -

@@ -6,7 +6,7 @@ use http::Method;
 use waifud_api::vm::{LastError, Vm};
 use waifud_model::{
     ids::Generation,
-    observed::{Sightings, VmObservation, VmState},
+    observed::{VmObservation, VmState},
     time::Timestamp,
 };
 
@@ -27,11 +27,14 @@ async fn a_vm_from_birth_to_death() {
             "rejected": []
           },
           "vm": {
+            "autostart": true,
+            "cpu_model": "host",
             "cpus": 2,
             "created_at": "2025-10-09T08:53:20.000Z",
             "datasource": "no_cloud",
             "desired": "running",
             "disk": 10737418240,
+            "firmware": "bios",
             "generation": 1,
             "id": "ec200001-0000-4004-8000-000100000004",
             "imds": "any",
@@ -45,6 +48,7 @@ async fn a_vm_from_birth_to_death() {
             "name": "web-1",
             "node": "n1",
             "phase": "live",
+            "protected": false,
             "restart": "on_failure",
             "ssh_keys": [],
             "status": {
@@ -70,7 +74,7 @@ async fn a_vm_from_birth_to_death() {
     assert!(created.header("waifu-index").parse::<u64>().unwrap() > 0);
 
     let vm: Vm = serde_json::from_value(created.json()["vm"].clone()).unwrap();
-    let told = VmObservation { state: VmState::Running, generation: Generation(1), since: NOW, met: Sightings::NONE };
+    let told = VmObservation::new(VmState::Running, Generation(1), NOW);
     node.hear_of(1, vm.id, told);
     let shown = node.get("/api/v1/vms/web-1").await;
     assert_eq!((shown.header("etag"), shown.json()["status"]["state"].as_str()), ("\"1\"", Some("running")));
@@ -266,12 +270,7 @@ async fn the_owner_tells_what_went_wrong() {
             .await
     );
 
-    let failed = VmObservation {
-        state: VmState::Failed,
-        generation: Generation(1),
-        since: Timestamp(NOW.0 + 1),
-        met: Sightings::NONE,
-    };
+    let failed = VmObservation::new(VmState::Failed, Generation(1), Timestamp(NOW.0 + 1));
     far.hear_of(2, vm.id, failed);
     let message = "no space left on device".to_owned();
     far.tasks.errors.lock().unwrap().insert(vm.id, LastError { message, at: None, attempts: Some(3), next_try: None });

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    cloud_init::{CloudDefaults, CloudInit},
+    cloud_init::CloudDefaults,
     digest::{Blake3, Fingerprint, Sha256},
     ids::{ClusterId, Generation, TokenId},
     labels::Labels,
@@ -14,7 +14,7 @@ use crate::{
     template::{ImageFormat, Source, TemplateVersion},
     time::Timestamp,
     token::{ApiToken, JoinToken, Role},
-    vm::{Desired, ImageRef, Phase, RestartPolicy, Vm, VmSpec},
+    vm::{Desired, ImageRef, Phase, Vm, VmSpec},
 };
 use proptest::prelude::*;
 use std::net::Ipv4Addr;
@@ -36,6 +36,7 @@ fn node(n: u8) -> Node {
             disk: ByteSize::gib(100),
             arch: Arch::X86_64,
             kvm: true,
+            bridges: Vec::new(),
         },
         subnet: format!("10.77.{n}.0/24").parse().unwrap(),
         mesh: Some(MeshEnd { key: MeshKey([n; 32]), port: 7444 }),
@@ -49,21 +50,21 @@ fn vm(n: u8, owner: u8) -> Vm {
         id: VmId::from_random([n; 16]),
         name: VmName::new(format!("vm{n}")).unwrap(),
         node: node(owner).id,
-        spec: VmSpec {
-            cpus: 1,
-            memory: ByteSize::gib(1),
-            disk: ByteSize::gib(10),
-            image: ImageRef { template: TemplateName::new("debian-12").unwrap(), version: Blake3([9; 32]) },
-            cloud_init: CloudInit::default(),
-            labels: Labels::default(),
-            restart: RestartPolicy::default(),
-        },
+        spec: VmSpec::new(
+            1,
+            ByteSize::gib(1),
+            ByteSize::gib(10),
+            ImageRef { template: TemplateName::new("debian-12").unwrap(), version: Blake3([9; 32]) },
+        ),
         desired: Desired::Running,
         phase: Phase::Live,
         ip,
         mac: Mac::of(ip),
         generation: Generation::FIRST,
         instance: 1,
+        disk_life: 1,
+        reboots: 0,
+        grace: None,
         created_at: T,
     }
 }

@@ -16,6 +16,7 @@ fn node(name: &str, memory_gib: u64, used_gib: u64) -> Candidate {
             disk: ByteSize::gib(500),
             arch: Arch::X86_64,
             kvm: true,
+            bridges: Vec::new(),
         },
         reserved: Reserved { cpus: used_gib, memory: ByteSize::gib(used_gib), disk: ByteSize::gib(10), vms: 1 },
         labels: Labels::default(),
@@ -32,6 +33,7 @@ fn small() -> Request {
         arch: None,
         pin: None,
         node_labels: Labels::default(),
+        bridges: Vec::new(),
         spread: Spread::Prefer,
     }
 }

@@ -34,7 +34,7 @@ pub(super) fn set(work: &mut Work<'_>, set: &SetCloudInit) -> Result<Reply, Stop
     if before != vm.spec.cloud_init || life != vm.instance {
         vm.generation = vm.generation.next();
     }
-    rows::vm::update_cloud_init(work.db, &vm)?;
+    rows::vm::update(work.db, &vm, &vm.spec)?;
     work.trail.add(vms::subject(&vm), EventKind::Changed, changes)?;
     Ok(Reply::Vm(Box::new(vm)))
 }

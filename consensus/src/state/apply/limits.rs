@@ -1,6 +1,8 @@
 //! What values are let into the state. Each refusal names the field and the limit.
 
+use super::changes;
 use waifud_model::{
+    change,
     cloud_init::{CloudInit, Contradiction},
     command::{InitCluster, NewNode, VmReport},
     event::EventKind,
@@ -53,6 +55,8 @@ pub(super) fn vm(id: VmId, spec: &VmSpec, owner: &Node) -> Result<(), Reject> {
     if spec.disk == ByteSize::ZERO || !spec.disk.as_bytes().is_multiple_of(SECTOR) {
         return bad("disk", format!("{} bytes given; a multiple of {SECTOR} is needed", spec.disk.as_bytes()));
     }
+    change::check(spec)?;
+    changes::bridges(spec, owner)?;
     cloud_init(&spec.cloud_init)
 }
 

@@ -3,11 +3,13 @@
 //! It must not look at anything but the command, its index and the tables.
 
 mod actor;
+mod changes;
 mod cloud_init;
 mod cluster;
 mod limits;
 mod net_peers;
 mod nodes;
+mod power;
 mod reports;
 mod templates;
 mod tokens;
@@ -21,6 +23,7 @@ use super::{
     view::View,
 };
 use actor::Standing;
+pub(super) use changes::trial;
 use rusqlite::Connection;
 use waifud_model::{
     command::{Command, Envelope, Reply},
@@ -127,7 +130,12 @@ fn dispatch(work: &mut Work<'_>, command: &Command) -> Result<Reply, Stop> {
         Command::CreateApiToken(token) => tokens::create_api(work, token),
         Command::RevokeApiToken(id) => tokens::revoke_api(work, *id),
         Command::CreateVm(create) => vms::create(work, create),
-        Command::SetPower { vm, desired, expect } => vms::set_power(work, *vm, *desired, *expect),
+        Command::SetPower { vm, desired, grace, expect } => power::set(work, *vm, *desired, *grace, *expect),
+        Command::RebootVm { vm, grace, expect } => power::reboot(work, *vm, *grace, *expect),
+        Command::ChangeVm { vm, change, expect } => changes::change(work, *vm, change, *expect),
+        Command::RenameVm { vm, name, expect } => changes::rename(work, *vm, name, *expect),
+        Command::ReinitVm { vm, image, expect } => changes::reinit(work, *vm, image, *expect),
+        Command::SetNodeLabels { node, labels } => nodes::set_labels(work, *node, labels),
         Command::SetCloudInit(set) => cloud_init::set(work, set),
         Command::SetCloudDefaults(set) => cloud_init::set_defaults(work, set),
         Command::AddNetPeer { name, key } => net_peers::add(work, name, *key),

@@ -11,8 +11,9 @@ use waifud_model::{
     digest::Fingerprint,
     event::{EventKind, Subject},
     ids::{NodeId, TokenId},
-    labels::Labels,
+    labels::{LabelPatch, Labels},
     mesh::MeshEnd,
+    name::BridgeName,
     network,
     node::{Capacity, Node},
     reject::Reject,
@@ -105,7 +106,8 @@ pub(super) fn admit(work: &mut Work<'_>, new: &NewNode, subnet: Ipv4Net) -> Resu
         .set("memory", capacity.memory)
         .set("disk", capacity.disk)
         .set("arch", capacity.arch)
-        .set("kvm", capacity.kvm);
+        .set("kvm", capacity.kvm)
+        .set("bridges", list(&capacity.bridges));
     work.trail.add(subject(&node), EventKind::Created, changes)?;
     Ok(Reply::Node(Box::new(node)))
 }
@@ -131,7 +133,8 @@ pub(super) fn update(
         .diff("memory", &was.memory, &is.memory)
         .diff("disk", &was.disk, &is.disk)
         .diff("arch", &was.arch, &is.arch)
-        .diff("kvm", &was.kvm, &is.kvm);
+        .diff("kvm", &was.kvm, &is.kvm)
+        .diff("bridges", &list(&was.bridges), &list(&is.bridges));
     change(work, new, changes)
 }
 
@@ -163,6 +166,20 @@ pub(super) fn set_cordon(work: &mut Work<'_>, id: NodeId, cordoned: bool) -> Res
     let old = find(work.view, id)?;
     let changes = Changes::none().diff("cordoned", &old.cordoned, &cordoned);
     change(work, Node { cordoned, ..old }, changes)
+}
+
+pub(super) fn set_labels(work: &mut Work<'_>, id: NodeId, patch: &LabelPatch) -> Result<Reply, Stop> {
+    work.standing.at_least_or_owner(Role::Admin, id)?;
+    let old = find(work.view, id)?;
+    let labels = patch
+        .applied(&old.labels)
+        .map_err(|error| Reject::BadSpec { field: "labels".to_owned(), why: error.to_string() })?;
+    let changes = Changes::none().labels(&old.labels, &labels);
+    change(work, Node { labels, ..old }, changes)
+}
+
+fn list(bridges: &[BridgeName]) -> String {
+    bridges.iter().map(BridgeName::as_str).collect::<Vec<_>>().join(" ")
 }
 
 fn other_with(view: View<'_>, id: NodeId, has: impl Fn(&Node) -> bool) -> Result<Option<NodeId>, ReadError> {

@@ -3,7 +3,8 @@
 use super::{
     super::{events::Changes, rows, stop::Stop},
     Work, limits,
-    vms::{subject, wish},
+    power::wish,
+    vms::subject,
 };
 use waifud_model::{
     command::{Reply, VmReport},
@@ -28,7 +29,7 @@ pub(super) fn take(work: &mut Work<'_>, reports: &[VmReport]) -> Result<Reply, S
         let mut changes = Changes::none();
         if is_wish(report, &vm) {
             changes = wish(&mut vm, Desired::Stopped);
-            rows::vm::update(work.db, &vm)?;
+            rows::vm::update_wish(work.db, &vm)?;
         }
         if let Some(detail) = &report.detail {
             changes = changes.text("error", start_of(detail));

@@ -1,20 +1,22 @@
-//! VMs: created, started and stopped, deleted, gone.
+//! VMs: created, deleted, gone.
 
 use super::{
     super::{events::Changes, rows, rows::Word, stop::Stop, view::View},
-    Work, limits,
+    Work, changes, limits,
 };
 use std::net::Ipv4Addr;
 use waifud_model::{
     command::{CreateVm, Reply},
     event::{EventKind, Subject},
     ids::{Generation, VmId},
+    name::VmName,
     network,
     node::Node,
     placement,
-    reject::Reject,
+    reject::{Reject, Resource},
+    template::{ImageFormat, TemplateVersion},
     token::Role,
-    vm::{Desired, Mac, Phase, Vm, VmSpec},
+    vm::{ImageRef, Phase, Vm, VmSpec},
 };
 
 pub(super) fn subject(vm: &Vm) -> Subject {
@@ -41,56 +43,74 @@ pub(super) fn create(work: &mut Work<'_>, create: &CreateVm) -> Result<Reply, St
     if view.vm(create.id)?.is_some() {
         return Err(Reject::IdTaken(create.id.to_string()).into());
     }
-    if let Some(holder) = view.vm_by_name(&create.name)? {
-        let name = create.name.clone();
-        return Err(Reject::VmNameTaken { name, holder: holder.id, node: holder.node }.into());
-    }
+    name_is_free(view, &create.name, None)?;
     let node = view.node(create.node)?.ok_or(Reject::NoSuchNode(create.node))?;
     if node.cordoned {
         return Err(Reject::Cordoned(node.id).into());
     }
     limits::vm(create.id, &create.spec, &node)?;
-    image(view, &create.spec)?;
-    fits(view, &create.spec, &node)?;
-    let ip = address(view, &node)?;
-    let vm = Vm {
-        id: create.id,
-        name: create.name.clone(),
-        node: create.node,
-        spec: create.spec.clone(),
-        desired: create.desired,
-        phase: Phase::Live,
-        ip,
-        mac: Mac::of(ip),
-        generation: Generation::FIRST,
-        instance: 1,
-        created_at: work.now,
-    };
+    stands_on(view, &create.spec)?;
+    fits(view, &create.spec, None, &node)?;
+    let vm = create.record(address(view, &node)?, work.now);
     rows::vm::insert(work.db, &vm)?;
     work.trail.add(subject(&vm), EventKind::Created, born(&vm))?;
     Ok(Reply::Vm(Box::new(vm)))
 }
 
-fn image(view: View<'_>, spec: &VmSpec) -> Result<(), Stop> {
-    let (template, version) = (&spec.image.template, spec.image.version);
-    let Some(found) = view.template_version(template, version)? else {
-        let template = template.clone();
-        return Err(match view.newest_version(&template)? {
-            None => Reject::NoSuchTemplate(template),
-            Some(_) => Reject::NoSuchVersion { template, version },
+/// Refuses a name that another VM than `own` has.
+pub(super) fn name_is_free(view: View<'_>, name: &VmName, own: Option<VmId>) -> Result<(), Stop> {
+    match view.vm_by_name(name)? {
+        Some(holder) if Some(holder.id) != own => {
+            Err(Reject::VmNameTaken { name: name.clone(), holder: holder.id, node: holder.node }.into())
         }
-        .into());
-    };
-    if spec.disk < found.virtual_size {
-        return Err(Reject::DiskTooSmall { wanted: spec.disk, least: found.virtual_size }.into());
+        _ => Ok(()),
+    }
+}
+
+/// The images that a VM starts from and has in its drive are there, and of the right kind.
+pub(super) fn stands_on(view: View<'_>, spec: &VmSpec) -> Result<(), Stop> {
+    let least = image(view, &spec.image)?.least_disk();
+    if spec.disk < least {
+        return Err(Reject::DiskTooSmall { wanted: spec.disk, least }.into());
+    }
+    let Some(cd) = &spec.hardware.cd else { return Ok(()) };
+    if image(view, cd)?.format != ImageFormat::Iso {
+        let wanted = "a CD (ISO 9660)".to_owned();
+        return Err(Reject::WrongFormat { template: cd.template.clone(), wanted }.into());
     }
     Ok(())
 }
 
-fn fits(view: View<'_>, spec: &VmSpec, node: &Node) -> Result<(), Stop> {
-    let reserved = view.reserved(node.id)?;
-    let shortages = placement::shortages(&node.capacity, &reserved, spec.cpus, spec.memory, spec.disk);
-    match shortages.first() {
+fn image(view: View<'_>, image: &ImageRef) -> Result<TemplateVersion, Stop> {
+    let ImageRef { template, version } = image.clone();
+    match view.template_version(&template, version)? {
+        Some(found) => Ok(found),
+        None => Err(match view.newest_version(&template)? {
+            None => Reject::NoSuchTemplate(template),
+            Some(_) => Reject::NoSuchVersion { template, version },
+        }
+        .into()),
+    }
+}
+
+/// There is room on `node`, where `before` is what is counted for the VM until now.
+pub(super) fn fits(view: View<'_>, spec: &VmSpec, before: Option<&VmSpec>, node: &Node) -> Result<(), Stop> {
+    let mut reserved = view.reserved(node.id)?;
+    if let Some(before) = before {
+        reserved.cpus = reserved.cpus.saturating_sub(before.cpus.into());
+        reserved.memory = reserved.memory.saturating_sub(before.memory_promised());
+        reserved.disk = reserved.disk.saturating_sub(before.disk_promised());
+    }
+    let (memory, disk) = (spec.memory_promised(), spec.disk_promised());
+    // A host that became smaller than what it has promised takes nothing more, and nothing is taken from it for that.
+    let grows = |of: fn(&VmSpec) -> u64| before.is_none_or(|before| of(before) < of(spec));
+    let shortages = placement::shortages(&node.capacity, &reserved, spec.cpus, memory, disk);
+    let short = shortages.iter().find(|short| match short.resource {
+        Resource::Cpus => grows(|spec| spec.cpus.into()),
+        Resource::Memory => grows(|spec| spec.memory_promised().as_bytes()),
+        Resource::Disk => grows(|spec| spec.disk_promised().as_bytes()),
+    });
+    match short {
         None => Ok(()),
         Some(&placement::Shortage { resource, wanted, free }) => {
             Err(Reject::DoesNotFit { node: node.id, resource, wanted, free }.into())
@@ -120,9 +140,6 @@ fn born(vm: &Vm) -> Changes {
         .set("desired", vm.desired.word())
         .set("ip", vm.ip)
         .set("mac", vm.mac);
-    for (key, value) in spec.labels.iter() {
-        changes = changes.set(&format!("labels.{key}"), value);
-    }
     let told = &spec.cloud_init;
     for key in &told.ssh_keys {
         changes = changes.set("ssh_keys", key);
@@ -132,44 +149,8 @@ fn born(vm: &Vm) -> Changes {
             changes = changes.secret(field, document.as_bytes());
         }
     }
-    changes.set("datasource", told.datasource).set("imds", told.imds)
-}
-
-pub(super) fn set_power(
-    work: &mut Work<'_>,
-    id: VmId,
-    desired: Desired,
-    expect: Option<Generation>,
-) -> Result<Reply, Stop> {
-    let mut vm = owned(work, id)?;
-    if vm.phase == Phase::Deleting {
-        return Err(Reject::VmDeleting(id).into());
-    }
-    expected(&vm, expect)?;
-    let changes = wish(&mut vm, desired);
-    rows::vm::update(work.db, &vm)?;
-    work.trail.add(subject(&vm), EventKind::Changed, changes)?;
-    Ok(Reply::Vm(Box::new(vm)))
-}
-
-/// An operator's word, or that of the owner, who may have carried out a wish while there was no quorum.
-fn owned(work: &Work<'_>, id: VmId) -> Result<Vm, Stop> {
-    if work.standing.node().is_err() {
-        work.standing.at_least(Role::Operator)?;
-    }
-    let vm = find(work.view, id)?;
-    work.standing.at_least_or_owner(Role::Operator, vm.node)?;
-    Ok(vm)
-}
-
-/// Changes what is wanted of a VM; a wish that is granted already changes nothing.
-pub(super) fn wish(vm: &mut Vm, desired: Desired) -> Changes {
-    if vm.desired == desired {
-        return Changes::none();
-    }
-    let before = std::mem::replace(&mut vm.desired, desired);
-    vm.generation = vm.generation.next();
-    Changes::none().diff("desired", &before.word(), &desired.word())
+    let plain = VmSpec::new(spec.cpus, spec.memory, spec.disk, spec.image.clone());
+    changes.set("datasource", told.datasource).set("imds", told.imds).and(changes::diff(&plain, spec))
 }
 
 /// To delete what is being deleted is no mistake: whoever asks twice wants the same.
@@ -177,8 +158,11 @@ pub(super) fn delete(work: &mut Work<'_>, id: VmId, expect: Option<Generation>) 
     work.standing.at_least(Role::Operator)?;
     let mut vm = find(work.view, id)?;
     expected(&vm, expect)?;
+    if vm.spec.protected {
+        return Err(Reject::Protected(id).into());
+    }
     let before = std::mem::replace(&mut vm.phase, Phase::Deleting);
-    rows::vm::update(work.db, &vm)?;
+    rows::vm::update_wish(work.db, &vm)?;
     let changes = Changes::none().diff("phase", &before.word(), &vm.phase.word());
     work.trail.add(subject(&vm), EventKind::Deleting, changes)?;
     Ok(Reply::Vm(Box::new(vm)))

@@ -116,12 +116,13 @@ pub(super) trait Word: Copy + 'static {
 }
 
 impl Word for Desired {
-    const ALL: &'static [Self] = &[Self::Running, Self::Stopped];
+    const ALL: &'static [Self] = &[Self::Running, Self::Stopped, Self::Paused];
 
     fn word(self) -> &'static str {
         match self {
             Self::Running => "running",
             Self::Stopped => "stopped",
+            Self::Paused => "paused",
         }
     }
 }
@@ -138,12 +139,13 @@ impl Word for Phase {
 }
 
 impl Word for ImageFormat {
-    const ALL: &'static [Self] = &[Self::Qcow2, Self::Raw];
+    const ALL: &'static [Self] = &[Self::Qcow2, Self::Raw, Self::Iso];
 
     fn word(self) -> &'static str {
         match self {
             Self::Qcow2 => "qcow2",
             Self::Raw => "raw",
+            Self::Iso => "iso",
         }
     }
 }

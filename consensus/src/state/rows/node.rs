@@ -9,9 +9,10 @@ use waifud_model::{
     ids::NodeId,
     labels::Labels,
     mesh::{MeshEnd, MeshKey},
+    name::BridgeName,
     node::{Arch, Capacity, Node},
     placement::Reserved,
-    vm::Vm,
+    vm::VmSpec,
 };
 
 pub(in super::super) const COLUMNS: &str = "id, name, advertise, fingerprint, cordoned, cpus, threads, memory, disk, subnet, mesh_key, mesh_port, joined_at, more";
@@ -22,6 +23,7 @@ struct More {
     labels: Labels,
     arch: Arch,
     kvm: bool,
+    bridges: Vec<BridgeName>,
 }
 
 /// The number that a node's id is kept as; ids that apply lets in are positive.
@@ -41,8 +43,8 @@ pub(in super::super) fn read(row: &Row<'_>) -> Result<Node, ReadError> {
     let (key, port): (Option<[u8; 32]>, Option<u16>) = (cells.plain()?, cells.plain()?);
     let mesh = key.zip(port).map(|(key, port)| MeshEnd { key: MeshKey(key), port });
     let joined_at = cells.time()?;
-    let More { labels, arch, kvm } = cells.packed()?;
-    let capacity = Capacity { cpus, threads, memory, disk, arch, kvm };
+    let More { labels, arch, kvm, bridges } = cells.packed()?;
+    let capacity = Capacity { cpus, threads, memory, disk, arch, kvm, bridges };
     Ok(Node { id, name, advertise, fingerprint, labels, cordoned, capacity, subnet, mesh, joined_at })
 }
 
@@ -66,8 +68,8 @@ pub(in super::super) fn update(db: &Connection, node: &Node) -> Result<(), Stop>
 }
 
 fn write(db: &Connection, node: &Node, sql: &str) -> Result<(), Stop> {
-    let Capacity { cpus, threads, memory, disk, arch, kvm } = node.capacity;
-    let more = More { labels: node.labels.clone(), arch, kvm };
+    let Capacity { cpus, threads, memory, disk, arch, kvm, bridges } = node.capacity.clone();
+    let more = More { labels: node.labels.clone(), arch, kvm, bridges };
     db.prepare_cached(sql)?.execute(params![
         key(node.id),
         node.name.as_str(),
@@ -98,33 +100,28 @@ pub(in super::super) fn last_ip(row: &Row<'_>) -> Result<Option<Ipv4Addr>, ReadE
     Ok(bits.map(Ipv4Addr::from_bits))
 }
 
-/// One more VM counts, and its address was given last.
-pub(super) fn count_in(db: &Connection, vm: &Vm) -> Result<(), Stop> {
+/// One VM counts for another on a node, or one more, or one less; `given` is the address given with it.
+pub(super) fn recount(
+    db: &Connection,
+    node: NodeId,
+    [before, after]: [Option<&VmSpec>; 2],
+    given: Option<Ipv4Addr>,
+) -> Result<(), Stop> {
+    let difference = |what: &str, of: fn(&VmSpec) -> u64| {
+        let of = |spec: Option<&VmSpec>| number(what, spec.map_or(0, of));
+        Ok::<_, Stop>(of(after)? - of(before)?)
+    };
     db.prepare_cached(
-        "UPDATE nodes SET vms = vms + 1, vms_cpus = vms_cpus + ?2, vms_memory = vms_memory + ?3,
-         vms_disk = vms_disk + ?4, last_ip = ?5 WHERE id = ?1",
+        "UPDATE nodes SET vms = vms + ?2, vms_cpus = vms_cpus + ?3, vms_memory = vms_memory + ?4,
+         vms_disk = vms_disk + ?5, last_ip = coalesce(?6, last_ip) WHERE id = ?1",
     )?
     .execute(params![
-        key(vm.node),
-        vm.spec.cpus,
-        number("memory", vm.spec.memory.as_bytes())?,
-        number("disk", vm.spec.disk.as_bytes())?,
-        vm.ip.to_bits(),
-    ])?;
-    Ok(())
-}
-
-/// A VM counts no more.
-pub(super) fn count_out(db: &Connection, vm: &Vm) -> Result<(), Stop> {
-    db.prepare_cached(
-        "UPDATE nodes SET vms = vms - 1, vms_cpus = vms_cpus - ?2, vms_memory = vms_memory - ?3,
-         vms_disk = vms_disk - ?4 WHERE id = ?1",
-    )?
-    .execute(params![
-        key(vm.node),
-        vm.spec.cpus,
-        number("memory", vm.spec.memory.as_bytes())?,
-        number("disk", vm.spec.disk.as_bytes())?,
+        key(node),
+        i64::from(after.is_some()) - i64::from(before.is_some()),
+        difference("cpus", |spec| spec.cpus.into())?,
+        difference("memory", |spec| spec.memory_promised().as_bytes())?,
+        difference("disk", |spec| spec.disk_promised().as_bytes())?,
+        given.map(Ipv4Addr::to_bits),
     ])?;
     Ok(())
 }

@@ -13,6 +13,7 @@ use std::net::Ipv4Addr;
 use waifud_model::{
     cloud_init::{CloudInit, Datasource, Imds, UserData},
     digest::Blake3,
+    hardware::Hardware,
     ids::{Generation, NodeId, VmId},
     labels::Labels,
     name::VmName,
@@ -35,6 +36,13 @@ struct More {
     imds: Imds,
     labels: Labels,
     restart: RestartPolicy,
+    description: String,
+    protected: bool,
+    autostart: bool,
+    hardware: Hardware,
+    disk_life: u32,
+    reboots: u32,
+    grace: Option<u32>,
     /// What lists show of the documents: kept twice, so that they need not read and hash each.
     user_data: Option<DocumentBrief>,
     network_config: Option<DocumentBrief>,
@@ -70,21 +78,74 @@ fn brief(cells: &mut Cells<'_>) -> Result<VmBrief, ReadError> {
     let generation = Generation(cells.unsigned()?);
     let instance = cells.plain()?;
     let created_at = cells.time()?;
-    let More { ssh_keys, datasource, imds, labels, restart, user_data, network_config } = cells.packed()?;
-    let cloud_init = CloudInit { user_data: None, network_config: None, ssh_keys, datasource, imds };
-    let spec = VmSpec { cpus, memory, disk, image, cloud_init, labels, restart };
-    let vm = Vm { id, name, node, spec, desired, phase, ip, mac, generation, instance, created_at };
-    Ok(VmBrief { vm, user_data, network_config })
+    let more: More = cells.packed()?;
+    let cloud_init = CloudInit {
+        user_data: None,
+        network_config: None,
+        ssh_keys: more.ssh_keys,
+        datasource: more.datasource,
+        imds: more.imds,
+    };
+    let spec = VmSpec {
+        cpus,
+        memory,
+        disk,
+        image,
+        cloud_init,
+        labels: more.labels,
+        restart: more.restart,
+        description: more.description,
+        protected: more.protected,
+        autostart: more.autostart,
+        hardware: more.hardware,
+    };
+    let More { disk_life, reboots, grace, .. } = more;
+    let vm = Vm {
+        id,
+        name,
+        node,
+        spec,
+        desired,
+        phase,
+        ip,
+        mac,
+        generation,
+        instance,
+        disk_life,
+        reboots,
+        grace,
+        created_at,
+    };
+    Ok(VmBrief { vm, user_data: more.user_data, network_config: more.network_config })
 }
 
 pub(in super::super) fn insert(db: &Connection, vm: &Vm) -> Result<(), Stop> {
-    let spec = &vm.spec;
-    db.prepare_cached(
+    write(
+        db,
+        vm,
         "INSERT INTO vms (id, name, node, cpus, memory, disk, template, version, desired, phase, ip, mac, generation, instance,
-         created_at, more, user_data, network_config)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)",
-    )?
-    .execute(params![
+         created_at, more, cd_template, cd_version, user_data, network_config)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20)",
+    )?;
+    super::node::recount(db, vm.node, [None, Some(&vm.spec)], Some(vm.ip))
+}
+
+/// Writes everything, for whatever changed of it. `before` is what its node was counted for until now.
+pub(in super::super) fn update(db: &Connection, vm: &Vm, before: &VmSpec) -> Result<(), Stop> {
+    write(
+        db,
+        vm,
+        "UPDATE vms SET name = ?2, node = ?3, cpus = ?4, memory = ?5, disk = ?6, template = ?7, version = ?8, desired = ?9,
+         phase = ?10, ip = ?11, mac = ?12, generation = ?13, instance = ?14, created_at = ?15, more = ?16, cd_template = ?17,
+         cd_version = ?18, user_data = ?19, network_config = ?20 WHERE id = ?1",
+    )?;
+    super::node::recount(db, vm.node, [Some(before), Some(&vm.spec)], None)
+}
+
+fn write(db: &Connection, vm: &Vm, sql: &str) -> Result<(), Stop> {
+    let spec = &vm.spec;
+    let cd = spec.hardware.cd.as_ref();
+    db.prepare_cached(sql)?.execute(params![
         vm.id.as_bytes(),
         vm.name.as_str(),
         super::node::key(vm.node),
@@ -100,39 +161,39 @@ pub(in super::super) fn insert(db: &Connection, vm: &Vm) -> Result<(), Stop> {
         number("generation", vm.generation.0)?,
         vm.instance,
         number("created_at", vm.created_at.0)?,
-        more(spec)?,
+        more(vm)?,
+        cd.map(|cd| cd.template.as_str()),
+        cd.map(|cd| cd.version.0),
         spec.cloud_init.user_data.as_ref().map(UserData::as_bytes),
         spec.cloud_init.network_config.as_ref().map(UserData::as_bytes),
-    ])?;
-    super::node::count_in(db, vm)
-}
-
-fn more(spec: &VmSpec) -> Result<Vec<u8>, Stop> {
-    let VmSpec { cloud_init, labels, restart, .. } = spec.clone();
-    let CloudInit { user_data, network_config, ssh_keys, datasource, imds } = cloud_init;
-    let [user_data, network_config] = [user_data, network_config].map(|document| document.as_ref().map(Into::into));
-    Ok(rmp_serde::to_vec_named(&More { ssh_keys, datasource, imds, labels, restart, user_data, network_config })?)
-}
-
-/// Writes what a guest is told, and which life of it that begins.
-pub(in super::super) fn update_cloud_init(db: &Connection, vm: &Vm) -> Result<(), Stop> {
-    let told = &vm.spec.cloud_init;
-    db.prepare_cached(
-        "UPDATE vms SET generation = ?2, instance = ?3, more = ?4, user_data = ?5, network_config = ?6 WHERE id = ?1",
-    )?
-    .execute(params![
-        vm.id.as_bytes(),
-        number("generation", vm.generation.0)?,
-        vm.instance,
-        more(&vm.spec)?,
-        told.user_data.as_ref().map(UserData::as_bytes),
-        told.network_config.as_ref().map(UserData::as_bytes),
     ])?;
     Ok(())
 }
 
-/// Writes what most commands change: what is wanted, and how often that was changed.
-pub(in super::super) fn update(db: &Connection, vm: &Vm) -> Result<(), Stop> {
+fn more(vm: &Vm) -> Result<Vec<u8>, Stop> {
+    let spec = vm.spec.clone();
+    let CloudInit { user_data, network_config, ssh_keys, datasource, imds } = spec.cloud_init;
+    let [user_data, network_config] = [user_data, network_config].map(|document| document.as_ref().map(Into::into));
+    Ok(rmp_serde::to_vec_named(&More {
+        ssh_keys,
+        datasource,
+        imds,
+        labels: spec.labels,
+        restart: spec.restart,
+        description: spec.description,
+        protected: spec.protected,
+        autostart: spec.autostart,
+        hardware: spec.hardware,
+        disk_life: vm.disk_life,
+        reboots: vm.reboots,
+        grace: vm.grace,
+        user_data,
+        network_config,
+    })?)
+}
+
+/// Writes what is wanted, and how often that was changed: the rest of the row need not be written for it.
+pub(in super::super) fn update_wish(db: &Connection, vm: &Vm) -> Result<(), Stop> {
     db.prepare_cached("UPDATE vms SET desired = ?2, phase = ?3, generation = ?4 WHERE id = ?1")?.execute(params![
         vm.id.as_bytes(),
         vm.desired.word(),
@@ -144,5 +205,5 @@ pub(in super::super) fn update(db: &Connection, vm: &Vm) -> Result<(), Stop> {
 
 pub(in super::super) fn delete(db: &Connection, vm: &Vm) -> Result<(), Stop> {
     db.prepare_cached("DELETE FROM vms WHERE id = ?1")?.execute([vm.id.as_bytes()])?;
-    super::node::count_out(db, vm)
+    super::node::recount(db, vm.node, [Some(&vm.spec), None], None)
 }

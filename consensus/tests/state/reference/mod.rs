@@ -1,5 +1,6 @@
 //! The same rules, told plainly: maps, loops and no database. It shares nothing with apply but the vocabulary.
 
+mod changes;
 mod net_peers;
 mod nodes;
 mod vms;
@@ -192,17 +193,14 @@ impl Reference {
                 None => Err(Reject::NoSuchToken(*id)),
             },
             Command::CreateVm(create) => self.create_vm(create),
-            Command::SetPower { vm, desired, expect } => {
-                let mut vm = self.vm(*vm)?;
-                if vm.phase == Phase::Deleting {
-                    return Err(Reject::VmDeleting(vm.id));
-                }
-                generation(&vm, *expect)?;
-                if vm.desired != *desired {
-                    vm.desired = *desired;
-                    vm.generation = Generation(vm.generation.0 + 1);
-                }
-                Ok(self.put(vm, EventKind::Changed))
+            Command::SetPower { vm, desired, grace, expect } => self.set_power(*vm, *desired, *grace, *expect),
+            Command::RebootVm { vm, grace, expect } => self.reboot(*vm, *grace, *expect),
+            Command::ChangeVm { vm, change, expect } => self.change_vm(*vm, change, *expect),
+            Command::RenameVm { vm, name, expect } => self.rename(*vm, name, *expect),
+            Command::ReinitVm { vm, image, expect } => self.reinit(*vm, image, *expect),
+            Command::SetNodeLabels { node, labels } => {
+                let old = self.node(*node)?;
+                Ok(self.changed(Node { labels: labels.applied(&old.labels).unwrap(), ..old }))
             }
             Command::SetCloudInit(set) => {
                 let told = &set.cloud_init;
@@ -249,6 +247,9 @@ impl Reference {
             Command::DeleteVm { vm, expect } => {
                 let vm = self.vm(*vm)?;
                 generation(&vm, *expect)?;
+                if vm.spec.protected {
+                    return Err(Reject::Protected(vm.id));
+                }
                 Ok(self.put(Vm { phase: Phase::Deleting, ..vm }, EventKind::Deleting))
             }
             Command::ConfirmVmGone { vm } => {
@@ -300,7 +301,9 @@ impl Reference {
             Command::UpdateNode { node, .. }
             | Command::RotateNodeKey { node, .. }
             | Command::SetMeshEnd { node, .. } => (None, Some(*node)),
-            Command::SetCordon { node, .. } | Command::RemoveNode { node, .. } => (Some(Role::Admin), Some(*node)),
+            Command::SetCordon { node, .. }
+            | Command::SetNodeLabels { node, .. }
+            | Command::RemoveNode { node, .. } => (Some(Role::Admin), Some(*node)),
             Command::CreateJoinToken(_)
             | Command::RevokeJoinToken(_)
             | Command::CreateApiToken(_)
@@ -309,11 +312,14 @@ impl Reference {
             | Command::AddNetPeer { .. }
             | Command::RemoveNetPeer(_) => (Some(Role::Admin), None),
             Command::CreateVm(_)
+            | Command::ChangeVm { .. }
+            | Command::RenameVm { .. }
+            | Command::ReinitVm { .. }
             | Command::SetCloudInit(_)
             | Command::DeleteVm { .. }
             | Command::DeleteTemplate { .. } => (Some(Role::Operator), None),
             Command::AddTemplateVersion(version) => (Some(Role::Operator), Some(version.origin)),
-            Command::SetPower { vm, .. } => match (who, self.vm(*vm)) {
+            Command::SetPower { vm, .. } | Command::RebootVm { vm, .. } => match (who, self.vm(*vm)) {
                 (Who::Node(_), vm) => (Some(Role::Operator), Some(vm?.node)),
                 (Who::Person(_), _) => (Some(Role::Operator), None),
             },

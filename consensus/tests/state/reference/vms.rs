@@ -1,6 +1,6 @@
 //! VMs and what they are made from, told plainly.
 
-use super::{Reference, Who, bad};
+use super::{Reference, Who, bad, changes::amounts};
 use std::{collections::BTreeSet, net::Ipv4Addr};
 use waifud_model::{
     command::{CreateVm, Reply, VmReport},
@@ -8,10 +8,24 @@ use waifud_model::{
     event::{EventKind, Subject},
     ids::Generation,
     name::TemplateName,
-    reject::{Reject, Resource},
+    node::Node,
+    reject::Reject,
     size::ByteSize,
-    vm::{Desired, Mac, Phase, RestartPolicy, Vm},
+    vm::{Desired, ImageRef, Mac, Phase, RestartPolicy, Vm, VmSpec},
 };
+
+pub(super) fn sizes(node: &Node, spec: &VmSpec) -> Result<(), Reject> {
+    if spec.cpus < 1 || spec.cpus > node.capacity.threads {
+        return Err(bad("cpus"));
+    }
+    if spec.memory < ByteSize::mib(64) || !spec.memory.as_bytes().is_multiple_of(1 << 20) {
+        return Err(bad("memory"));
+    }
+    if spec.disk == ByteSize::ZERO || !spec.disk.as_bytes().is_multiple_of(512) {
+        return Err(bad("disk"));
+    }
+    Ok(())
+}
 
 impl Reference {
     pub(super) fn create_vm(&mut self, create: &CreateVm) -> Result<Reply, Reject> {
@@ -26,41 +40,10 @@ impl Reference {
         if node.cordoned {
             return Err(Reject::Cordoned(node.id));
         }
-        if spec.cpus < 1 || spec.cpus > node.capacity.threads {
-            return Err(bad("cpus"));
-        }
-        if spec.memory < ByteSize::mib(64) || !spec.memory.as_bytes().is_multiple_of(1 << 20) {
-            return Err(bad("memory"));
-        }
-        if spec.disk == ByteSize::ZERO || !spec.disk.as_bytes().is_multiple_of(512) {
-            return Err(bad("disk"));
-        }
-        let image = (spec.image.template.clone(), spec.image.version);
-        let least = match self.state.templates.get(&image) {
-            Some(version) => version.virtual_size,
-            None if self.versions(&image.0).is_empty() => return Err(Reject::NoSuchTemplate(image.0)),
-            None => return Err(Reject::NoSuchVersion { template: image.0, version: image.1 }),
-        };
-        if spec.disk < least {
-            return Err(Reject::DiskTooSmall { wanted: spec.disk, least });
-        }
+        sizes(&node, spec)?;
+        self.images(spec)?;
+        self.room(&node, spec, None)?;
         let there: Vec<&Vm> = self.state.vms.values().filter(|vm| vm.node == node.id).collect();
-        let sum = |amount: &dyn Fn(&Vm) -> u64| there.iter().map(|vm| amount(vm)).sum::<u64>();
-        for (resource, has, used, wanted) in [
-            (Resource::Cpus, node.capacity.cpus.into(), sum(&|vm| vm.spec.cpus.into()), spec.cpus.into()),
-            (
-                Resource::Memory,
-                node.capacity.memory.as_bytes(),
-                sum(&|vm| vm.spec.memory.as_bytes()),
-                spec.memory.as_bytes(),
-            ),
-            (Resource::Disk, node.capacity.disk.as_bytes(), sum(&|vm| vm.spec.disk.as_bytes()), spec.disk.as_bytes()),
-        ] {
-            let free = u64::saturating_sub(has, used);
-            if wanted > free {
-                return Err(Reject::DoesNotFit { node: node.id, resource, wanted, free });
-            }
-        }
         // Guests are the hosts 2 to 14 of sixteen.
         let base = node.subnet.network().to_bits();
         let taken: BTreeSet<u32> = there.iter().map(|vm| vm.ip.to_bits() - base).collect();
@@ -81,9 +64,28 @@ impl Reference {
             mac: Mac([0x52, 0x54, a, b, c, d]),
             generation: Generation(1),
             instance: 1,
+            disk_life: 1,
+            reboots: 0,
+            grace: None,
             created_at: self.state.log_time,
         };
         Ok(self.put(vm, EventKind::Created))
+    }
+
+    /// What is wanted more than `before` had must be left on the node.
+    pub(super) fn room(&self, node: &Node, spec: &VmSpec, before: Option<&Vm>) -> Result<(), Reject> {
+        let others =
+            || self.state.vms.values().filter(|vm| vm.node == node.id && Some(vm.id) != before.map(|vm| vm.id));
+        let capacity = &node.capacity;
+        let has = [u64::from(capacity.cpus), capacity.memory.as_bytes(), capacity.disk.as_bytes()];
+        for (n, (resource, wanted)) in amounts(spec).into_iter().enumerate() {
+            let used: u64 = others().map(|vm| amounts(&vm.spec)[n].1).sum();
+            let free = u64::saturating_sub(has[n], used);
+            if wanted > free && before.is_none_or(|before| amounts(&before.spec)[n].1 < wanted) {
+                return Err(Reject::DoesNotFit { node: node.id, resource, wanted, free });
+            }
+        }
+        Ok(())
     }
 
     pub(super) fn versions(&self, template: &TemplateName) -> BTreeSet<Blake3> {
@@ -109,8 +111,9 @@ impl Reference {
         if let Some(version) = version.filter(|version| !all.contains(version)) {
             return Err(Reject::NoSuchVersion { template: template.clone(), version });
         }
-        let images = self.state.vms.values().map(|vm| &vm.spec.image);
-        let count = images.filter(|image| image.template == *template && doomed.contains(&image.version)).count();
+        let stands = |image: &ImageRef| image.template == *template && doomed.contains(&image.version);
+        let vms = self.state.vms.values();
+        let count = vms.filter(|vm| stands(&vm.spec.image) || vm.spec.hardware.cd.as_ref().is_some_and(stands)).count();
         if count > 0 {
             return Err(Reject::TemplateInUse { template: template.clone(), count: count as u32 });
         }
@@ -135,7 +138,7 @@ impl Reference {
             }
             let off = report.by_guest && report.kind == EventKind::Stopped && vm.spec.restart != RestartPolicy::Always;
             let fresh = report.generation == vm.generation && vm.phase == Phase::Live;
-            if off && fresh && vm.desired == Desired::Running {
+            if off && fresh && vm.desired != Desired::Stopped {
                 vm.desired = Desired::Stopped;
                 vm.generation = Generation(vm.generation.0 + 1);
             }

@@ -1,4 +1,4 @@
-//! One method for each call of the API, but for those of `cloud_init.rs` and `net.rs`. Each says in its types what goes in
+//! One method for each call of the API, but for those of `cloud_init.rs`, `vm_change.rs` and `net.rs`. Each says in its types what goes in
 //! and out; how it is sent is `request.rs`.
 
 use super::{
@@ -152,22 +152,6 @@ impl Client {
         let request = self.write(Method::DELETE, paths::vm(paths::VM, name), Body::Empty, &IdempotencyKey::random());
         let (endpoint, response) = self.send(&request).await?;
         answer::json(&endpoint, response).await
-    }
-
-    /// The VM shall run.
-    ///
-    /// # Errors
-    /// As every call: see [`ClientError`].
-    pub async fn start_vm(&self, name: &VmName) -> Result<Answer<Vm>, ClientError> {
-        self.post(paths::vm(paths::VM_START, name), Body::Empty, &IdempotencyKey::random()).await
-    }
-
-    /// The VM shall not run.
-    ///
-    /// # Errors
-    /// As every call: see [`ClientError`].
-    pub async fn stop_vm(&self, name: &VmName) -> Result<Answer<Vm>, ClientError> {
-        self.post(paths::vm(paths::VM_STOP, name), Body::Empty, &IdempotencyKey::random()).await
     }
 
     /// All templates, by name.

@@ -26,6 +26,7 @@ mod request;
 mod sse;
 mod tls;
 mod upload;
+mod vm_change;
 
 pub use answer::{Answer, Freshness};
 pub use calls::IdempotencyKey;

@@ -35,7 +35,7 @@ use waifud_model::{
     size::ByteSize,
     time::Timestamp,
     token::{JoinToken, Role},
-    vm::{Desired, ImageRef, RestartPolicy, VmSpec},
+    vm::{Desired, ImageRef, VmSpec},
 };
 use waifud_web::{
     App, Caller, DigestCache, Metrics,
@@ -140,17 +140,14 @@ impl House {
         let tiny = template.clone();
         let newest = first.consensus.read(move |view| view.newest_version(&tiny)).await.unwrap().unwrap();
         for (n, node) in (0..count).zip(self.nodes.iter().cycle()) {
+            let image = ImageRef { template: template.clone(), version: newest.version };
             let spec = VmSpec {
-                cpus: 1,
-                memory: ByteSize::mib(64),
-                disk: ByteSize::gib(2),
-                image: ImageRef { template: template.clone(), version: newest.version },
                 cloud_init: CloudInit {
                     user_data: Some(UserData::new(vec![b'#'; user_data]).unwrap()),
                     ..CloudInit::default()
                 },
                 labels: BTreeMap::from([("n".to_owned(), n.to_string())]).try_into().unwrap(),
-                restart: RestartPolicy::default(),
+                ..VmSpec::new(1, ByteSize::mib(64), ByteSize::gib(2), image)
             };
             let mut id = [0; 16];
             id[..8].copy_from_slice(&n.to_be_bytes());
@@ -196,7 +193,15 @@ fn new_node(n: u64) -> NewNode {
 }
 
 fn capacity() -> Capacity {
-    Capacity { cpus: 16, threads: 4, memory: ByteSize::gib(8), disk: ByteSize::gib(100), arch: Arch::X86_64, kvm: true }
+    Capacity {
+        cpus: 16,
+        threads: 4,
+        memory: ByteSize::gib(8),
+        disk: ByteSize::gib(100),
+        arch: Arch::X86_64,
+        kvm: true,
+        bridges: Vec::new(),
+    }
 }
 
 impl Node {
