@@ -1,8 +1,13 @@
 //! What can be typed: global options and commands. The options of each command stand beside the command.
 
 use crate::{
-    commands::{cluster, create, delete, edit, events, list, net, node, panel, power, show, template, token, wait},
+    commands::{
+        cluster, config, context, create, delete, edit, events, list, login, net, node, panel, power, show, ssh,
+        template, token, wait,
+    },
+    complete,
     output::{Format, parse_span},
+    settings::ContextName,
 };
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::{path::PathBuf, time::Duration};
@@ -20,7 +25,7 @@ use std::{path::PathBuf, time::Duration};
   waifuctl ls
   waifuctl ip web-1
   waifuctl delete web-1",
-    after_help = "More: waifuctl help cloud-init, waifuctl help exit-codes, waifuctl help environment, waifuctl help filters"
+    after_help = "More: waifuctl help output, filters, contexts, waiting, ssh, cloud-init, exit-codes, environment"
 )]
 pub(crate) struct Cli {
     #[command(flatten)]
@@ -34,13 +39,16 @@ pub(crate) struct Cli {
 #[command(next_help_heading = "Global options")]
 pub(crate) struct Global {
     /// Where the API is: unix:/path or https://host:port; of several, the first that answers
-    #[arg(short = 'H', long, value_name = "URL[,URL…]", env = "WAIFU_HOST", hide_env = true, global = true)]
+    #[arg(short = 'H', long, value_name = "URL[,URL…]", global = true, conflicts_with = "context")]
     pub(crate) host: Option<String>,
+    /// The context to be used: see waifuctl help contexts
+    #[arg(long, value_name = "NAME", global = true, add = complete::contexts())]
+    pub(crate) context: Option<ContextName>,
     /// A file with an API token, for https endpoints
-    #[arg(long, value_name = "FILE", env = "WAIFU_TOKEN_FILE", hide_env = true, global = true)]
+    #[arg(long, value_name = "FILE", global = true)]
     pub(crate) token_file: Option<PathBuf>,
     /// A file with the certificate of the CA that https endpoints must have; nothing else is then trusted
-    #[arg(long, value_name = "FILE", env = "WAIFU_CA_FILE", hide_env = true, global = true)]
+    #[arg(long, value_name = "FILE", global = true)]
     pub(crate) ca_file: Option<PathBuf>,
     /// Agree with every question
     #[arg(short, long, global = true)]
@@ -49,7 +57,7 @@ pub(crate) struct Global {
     #[arg(short, long, value_name = "FORMAT", global = true)]
     pub(crate) output: Option<Format>,
     /// Only these columns, in this order
-    #[arg(long, value_name = "NAME[,NAME…]", value_delimiter = ',', global = true)]
+    #[arg(long, value_name = "NAME[,NAME…]", value_delimiter = ',', global = true, add = complete::columns())]
     pub(crate) columns: Vec<String>,
     /// Do not wait until it is done; say how to follow it
     #[arg(long, global = true)]
@@ -92,9 +100,15 @@ pub(crate) enum Command {
     /// Delete VMs, disks included
     Delete(delete::Args),
     /// Start a VM
+    #[command(before_help = "Examples:
+  waifuctl start web-1")]
     Start(power::Args),
     /// Stop a VM; disk and address are kept
+    #[command(before_help = "Examples:
+  waifuctl stop web-1")]
     Stop(power::Args),
+    /// Log in to a VM's guest, or run a command there
+    Ssh(ssh::Args),
     /// Wait until a VM is as wanted
     Wait(wait::Args),
     /// Templates: what VMs' disks start from
@@ -114,21 +128,42 @@ pub(crate) enum Command {
     Token(token::Command),
     /// Show what happened, and who did it
     Events(events::Args),
+    /// Meet a cluster: pin its CA, keep a token, note it as a context
+    Login(login::Args),
+    /// The clusters you work with
+    #[command(subcommand)]
+    Context(context::Command),
+    /// What options are by default
+    #[command(subcommand)]
+    Config(config::Command),
     /// Open the panel in a browser, signed in
     Panel(panel::Args),
-    /// Print a completion script for a shell
+    /// Print a script that makes a shell complete commands, options and the names of objects
+    #[command(before_help = "Examples:
+  waifuctl completions bash > ~/.local/share/bash-completion/completions/waifuctl
+  waifuctl completions zsh > ~/.zfunc/_waifuctl
+  waifuctl completions fish > ~/.config/fish/completions/waifuctl.fish")]
     Completions {
         /// The shell
         shell: clap_complete::Shell,
     },
     /// Write manual pages into a directory
+    #[command(before_help = "Examples:
+  waifuctl manpage /usr/local/share/man/man1")]
     Manpage {
         /// The directory; it is made if it is not there
         dir: PathBuf,
     },
     /// Print the version
+    #[command(before_help = "Examples:
+  waifuctl version
+  waifuctl version -o json")]
     Version,
-    /// Explain a command, or: cloud-init, exit-codes, environment, filters
+    /// Explain a command or a topic: output, filters, contexts, waiting, ssh, cloud-init, exit-codes, environment
+    #[command(before_help = "Examples:
+  waifuctl help create
+  waifuctl help node remove
+  waifuctl help exit-codes")]
     Help {
         /// A command or a topic
         topic: Vec<String>,

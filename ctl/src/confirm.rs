@@ -1,16 +1,16 @@
 //! Asks a person: before something is lost, or where only a person can choose. Where nobody can be asked, nothing is lost.
 
-use crate::{context::Context, exit::Failure, output};
+use crate::{context::Terms, exit::Failure, output};
 use std::io::{self, BufRead as _};
 use tokio::sync::oneshot;
 use waifud_api::exit::Exit;
 
 /// Returns if the user agrees, by `--yes` or at the prompt.
-pub(crate) async fn agree(context: &Context, question: &str) -> Result<(), Failure> {
-    if context.yes {
+pub(crate) async fn agree(terms: &Terms, question: &str) -> Result<(), Failure> {
+    if terms.yes {
         return Ok(());
     }
-    if !context.terminal.can_ask() {
+    if !terms.terminal.can_ask() {
         return Err(Failure::Usage(format!(
             "{question} Nobody can be asked, because this is not a terminal: give --yes to agree"
         )));

@@ -7,10 +7,14 @@
 //! ```text
 //!   cli.rs       what can be typed            ──> commands/  one file a family: ask, wait, show
 //!   endpoint.rs  where the API is, as whom    ──>     │
+//!   settings.rs  contexts and defaults        ──>     │
+//!   complete.rs  what a shell may complete            │
 //!                                                     ├── documents.rs  the user's files for guests
 //!                                                     ├── edit/        a text in an editor, and who changed it meanwhile
 //!                                                     ├── peer/        keys and files for machines that are no nodes
 //!                                                     ├── wait.rs      until a VM is as wanted
+//!                                                     ├── watch.rs     again whenever it changes
+//!                                                     ├── shell/       the way into a guest by ssh
 //!                                                     ├── progress.rs  phases on stderr
 //!                                                     ├── views/       wire types as rows and details
 //!                                                     ├── output/      tables, JSON, YAML, CSV, names on stdout
@@ -19,18 +23,26 @@
 
 mod cli;
 mod commands;
+mod complete;
 mod confirm;
 mod context;
 mod documents;
 mod edit;
 mod endpoint;
 mod exit;
+mod guest;
 mod output;
 mod panel;
 mod peer;
 mod progress;
+mod route;
+mod secret;
+mod settings;
+mod shell;
+mod suggest;
 mod views;
 mod wait;
+mod watch;
 
 use clap::Parser as _;
 use std::{ffi::OsString, process::ExitCode};
@@ -38,6 +50,10 @@ use waifud_api::exit::Exit;
 
 /// Does what the arguments say; the first one is the program's name.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let args: Vec<_> = args.into_iter().collect();
+    if complete::answer(args.iter().cloned()) {
+        return ExitCode::SUCCESS;
+    }
     let exit = match cli::Cli::try_parse_from(args) {
         Ok(cli) => execute(cli),
         Err(error) => {

@@ -7,19 +7,19 @@
 //!
 //! What was accepted goes on whatever happens here; every way out that is not success says so, and how to follow it.
 
-use crate::{context::Context, exit::Failure, output::short_span};
+use crate::{context::Context, exit::Failure, output::short_span, watch::concerns};
 use futures::{Stream, StreamExt as _};
 use std::{future::Future, time::Duration};
 use tokio::time::Instant;
 use waifud_api::{
     client::{Answer, ClientError},
-    event::{Observed, StreamItem, Subject},
+    event::StreamItem,
     exit::Exit,
     vm::Vm,
 };
 use waifud_model::{
     name::VmName,
-    observed::VmState,
+    observed::{Sighting, VmState},
     vm::{Desired, Phase},
 };
 
@@ -40,6 +40,8 @@ pub(crate) enum Goal {
     Running,
     /// It runs, and its owner has met the guest at its address since it was started.
     Met,
+    /// It runs, and its guest has asked for its metadata since it was started.
+    Told,
     /// It is stopped.
     Stopped,
     /// It is gone.
@@ -50,7 +52,7 @@ impl Goal {
     /// What is happening meanwhile.
     pub(crate) const fn doing(self) -> &'static str {
         match self {
-            Self::Running | Self::Met => "starting",
+            Self::Running | Self::Met | Self::Told => "starting",
             Self::Stopped => "stopping",
             Self::Gone => "deleting",
         }
@@ -59,7 +61,7 @@ impl Goal {
     const fn word(self) -> &'static str {
         match self {
             Self::Running => "running",
-            Self::Met => "answering",
+            Self::Met | Self::Told => "answering",
             Self::Stopped => "stopped",
             Self::Gone => "gone",
         }
@@ -68,7 +70,7 @@ impl Goal {
     /// The word of `wait --for`.
     const fn option(self) -> &'static str {
         match self {
-            Self::Met => "ip",
+            Self::Met | Self::Told => "ip",
             other => other.word(),
         }
     }
@@ -103,7 +105,7 @@ fn verdict(goal: Goal, before: Desired, vm: &Vm) -> Verdict {
         return Verdict::Silent;
     }
     let against = match goal {
-        Goal::Running | Goal::Met => Some(Desired::Stopped),
+        Goal::Running | Goal::Met | Goal::Told => Some(Desired::Stopped),
         Goal::Stopped => Some(Desired::Running),
         Goal::Gone => None,
     };
@@ -113,6 +115,9 @@ fn verdict(goal: Goal, before: Desired, vm: &Vm) -> Verdict {
     match (goal, state) {
         (Goal::Running, VmState::Running) | (Goal::Stopped, VmState::Stopped) if !vm.status.pending => Verdict::Reached,
         (Goal::Met, VmState::Running) if !vm.status.pending && !vm.status.met.is_empty() => Verdict::Reached,
+        (Goal::Told, VmState::Running) if !vm.status.pending && vm.status.met.contains(&Sighting::Metadata) => {
+            Verdict::Reached
+        }
         (_, VmState::Failed | VmState::Crashed) => {
             let error = vm.status.last_error.as_ref().map(|error| error.message.clone());
             Verdict::Failing(error.unwrap_or_else(|| format!("it is {state}")))
@@ -142,8 +147,23 @@ pub(crate) async fn accepted<T>(
 
 /// Waits until `vm` reaches `goal`, and gives it as it then is (for [`Goal::Gone`], as it was last). `seen` is told each look.
 pub(crate) async fn until(context: &Context, vm: Vm, goal: Goal, seen: impl FnMut(&Vm)) -> Result<Vm, Failure> {
+    until_within(context, vm, goal, patience(context), seen).await
+}
+
+/// For how long is waited.
+pub(crate) fn patience(context: &Context) -> Duration {
+    context.timeout.unwrap_or(PATIENCE)
+}
+
+/// As [`until`], but for so long at the most.
+pub(crate) async fn until_within(
+    context: &Context,
+    vm: Vm,
+    goal: Goal,
+    patience: Duration,
+    seen: impl FnMut(&Vm),
+) -> Result<Vm, Failure> {
     let (name, node) = (vm.name.clone(), vm.node.clone());
-    let patience = context.timeout.unwrap_or(PATIENCE);
     tokio::select! {
         end = watch(context, vm, goal, patience, seen) => end,
         () = interrupt() => Err(Failure::ended(
@@ -155,7 +175,7 @@ pub(crate) async fn until(context: &Context, vm: Vm, goal: Goal, seen: impl FnMu
 }
 
 /// Ctrl-C. Where it cannot be caught it ends the process by itself.
-async fn interrupt() {
+pub(crate) async fn interrupt() {
     if tokio::signal::ctrl_c().await.is_err() {
         std::future::pending().await
     }
@@ -221,7 +241,11 @@ async fn watch(
             // Whatever happened is a reason to look. A broken stream is none: the pause will do.
             () = next_event(&mut events, &vm) => {}
         }
-        match context.client.vm(&vm.name).await {
+        let (before_host, looked) = (context.client.endpoint().clone(), context.client.vm(&vm.name).await);
+        if looked.is_ok() && *context.client.endpoint() != before_host {
+            context.hint(&format!("{before_host} is away; going on at {}", context.client.endpoint()));
+        }
+        match looked {
             // The name may already be somebody else's.
             Ok(answer) if answer.value.id == vm.id => vm = answer.value,
             Ok(_) if goal == Goal::Gone => return Ok(vm),
@@ -248,15 +272,6 @@ where
         }
     }
     std::future::pending().await
-}
-
-fn concerns(item: &StreamItem, vm: &Vm) -> bool {
-    match item {
-        StreamItem::Event(event) => matches!(&event.subject, Subject::Vm { id, .. } if *id == vm.id),
-        StreamItem::Observed(Observed::Vm { id, .. }) => *id == vm.id,
-        StreamItem::Observed(Observed::Node { name, .. }) => *name == vm.node,
-        StreamItem::Observed(Observed::Skipped) => true,
-    }
 }
 
 #[cfg(test)]

@@ -130,7 +130,11 @@ fn coming(states: &'static [&'static str]) -> Fake {
         "POST /api/v1/vms" => ok(created("web-1")),
         "GET /api/v1/vms/web-1" => {
             let look = looks.fetch_add(1, Ordering::Relaxed).min(states.len() - 1);
-            ok(vm("web-1", states[look]))
+            let mut vm = vm("web-1", states[look]);
+            if states[look] == "running" {
+                vm["status"]["met"] = json!(["lease"]);
+            }
+            ok(vm)
         }
         _ => refuse(ProblemCode::NoSuchEndpoint),
     })
@@ -147,7 +151,7 @@ async fn create_waits_until_the_vm_runs_and_tells_the_phases() {
         template tiny: version 999999999999
         disk 10 GiB
         booted: 10.77.2.14
-        web-1 is ready:  10.77.2.14"#]]
+        web-1 is ready:  waifuctl ssh web-1"#]]
     .assert_eq(&without_times.join("\n"));
 }
 
@@ -249,7 +253,7 @@ async fn ctrl_c_says_that_the_work_goes_on() {
     // The first line tells that it is placed; when the second look was taken, it waits and listens for the signal.
     let mut told = err.next_line().await.unwrap().unwrap();
     let waits = async {
-        while fake.asked().len() < 3 {
+        while fake.asked().len() < 4 {
             tokio::task::yield_now().await;
         }
     };
@@ -278,7 +282,11 @@ async fn several_that_are_made_in_part_end_in_eight() {
             ok(created("web-1"))
         }
         "POST /api/v1/vms" => refuse(ProblemCode::NoNodeFits),
-        _ => ok(vm("web-1", "running")),
+        _ => {
+            let mut vm = vm("web-1", "running");
+            vm["status"]["met"] = json!(["lease"]);
+            ok(vm)
+        }
     });
     let ended = fake.run(&["create", "-t", "tiny", "-n", "web", "--count", "3"]).await;
     assert_eq!((ended.code, ended.out.as_str()), (8, "web-1\n"), "{}", ended.err);

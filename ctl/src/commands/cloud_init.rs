@@ -23,6 +23,9 @@ use waifud_model::ids::Generation;
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
     /// Show the documents
+    #[command(before_help = "Examples:
+  waifuctl cluster cloud-init show
+  waifuctl cluster cloud-init show vendor-data")]
     Show {
         /// Only this one, byte for byte
         #[arg(value_enum)]

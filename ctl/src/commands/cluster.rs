@@ -1,7 +1,13 @@
 //! `cluster`: its status, and the tokens with which machines join. What its guests are told is `cloud_init.rs`.
 
 use super::cloud_init;
-use crate::{context::Context, exit::Failure, output::parse_span, views::cluster::status, wait};
+use crate::{
+    context::Context,
+    exit::Failure,
+    output::{Select, parse_span},
+    views::cluster::{MemberRow, status},
+    wait,
+};
 use std::time::Duration;
 use waifud_api::token::JoinTokenCreate;
 use waifud_model::ids::TokenId;
@@ -10,6 +16,9 @@ use waifud_model::ids::TokenId;
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
     /// Show how the cluster is
+    #[command(before_help = "Examples:
+  waifuctl cluster status
+  waifuctl cluster status -o json")]
     Status,
     /// Tokens with which machines join
     #[command(subcommand)]
@@ -36,8 +45,12 @@ pub(crate) enum Token {
     },
     /// List the tokens
     #[command(visible_alias = "ls")]
-    List,
+    #[command(before_help = "Examples:
+  waifuctl cluster token list")]
+    List(Select),
     /// Machines may no longer join with this token
+    #[command(before_help = "Examples:
+  waifuctl cluster token revoke 0000000000000001")]
     Revoke {
         /// The token's id
         id: TokenId,
@@ -48,7 +61,8 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<(), Failu
     match command {
         Command::Status => {
             let found = context.fresh(context.client.cluster().await?);
-            context.out.whole(&found, |look| status(&found, look))
+            let members: Vec<_> = found.members.iter().map(MemberRow).collect();
+            context.out.page(&found, &members, |look| status(&found, look))
         }
         Command::CloudInit(command) => cloud_init::run(context, command).await,
         Command::Token(Token::Create { valid, uses }) => {
@@ -57,11 +71,11 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<(), Failu
             if context.terminal.out {
                 context.hint("On the machine that shall join:  waifud join -   and paste this:");
             }
-            context.out.whole(&made, |_| format!("{}\n", made.token))
+            context.out.word(&made, &made.token)
         }
-        Command::Token(Token::List) => {
+        Command::Token(Token::List(select)) => {
             let tokens = context.fresh(context.client.join_tokens().await?);
-            context.out.list(&tokens)
+            context.out.list(&select.keep(tokens)?)
         }
         Command::Token(Token::Revoke { id }) => {
             context.fresh(wait::accepted(context.client.revoke_join_token(id)).await?);

@@ -2,15 +2,20 @@
 
 use super::delete::together;
 use crate::{
+    complete,
     context::Context,
     documents::{DatasourceArg, ImdsArg, Sources, ssh_keys},
     exit::{self, Failure},
-    output::Out,
+    output::{Out, short_span},
     progress::Phase,
     views::vm::preview,
     wait::{self, Goal},
 };
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 use waifud_api::{
     client::IdempotencyKey,
     exit::Exit,
@@ -25,6 +30,9 @@ use waifud_model::{
     vm::RestartPolicy,
 };
 
+/// How long a guest may take to be seen if the user does not say: a stock image on emulated CPUs takes a minute or two.
+const GUEST: Duration = Duration::from_secs(180);
+
 /// See the module.
 #[derive(Debug, clap::Args)]
 #[command(before_help = "Examples:
@@ -34,7 +42,7 @@ use waifud_model::{
   waifuctl create -t debian-12 -m 64G --dry-run")]
 pub(crate) struct Args {
     /// What the disk starts from: a template, or one of its versions (NAME@VERSION)
-    #[arg(short, long, value_name = "TEMPLATE[@VERSION]")]
+    #[arg(short, long, value_name = "TEMPLATE[@VERSION]", add = complete::templates())]
     template: TemplateSelector,
     /// The name; one is made up if none is given
     #[arg(short, long)]
@@ -50,7 +58,7 @@ pub(crate) struct Args {
     #[arg(short, long, value_name = "SIZE")]
     disk: Option<ByteSize>,
     /// The node it must be on; the cluster chooses if none is given
-    #[arg(short = 'N', long)]
+    #[arg(short = 'N', long, add = complete::nodes())]
     node: Option<NodeName>,
     /// A file with cloud-init user-data, taken byte for byte; - is stdin
     #[arg(short, long, value_name = "FILE")]
@@ -139,6 +147,8 @@ fn numbered(request: &VmCreate, number: u32, count: u32) -> Result<VmCreate, Fai
 }
 
 pub(crate) async fn run(context: &Context, args: Args) -> Result<(), Failure> {
+    // A VM must not be made and then not be shown.
+    context.out.check::<Vm>()?;
     let dry_run = args.dry_run;
     let (requests, sources) = args.requests()?;
     if dry_run {
@@ -216,26 +226,76 @@ async fn ready(context: &Context, vm: Vm) -> Result<Vm, Failure> {
         context.hint(&format!("{} is on its way:  {}", vm.name, Goal::Running.follow(&vm.name)));
         return Ok(vm);
     }
-    let mut steps = Steps { phase: context.progress.phase(&format!("{} on {}", vm.name, vm.node)), done: 0 };
+    let start = Instant::now();
+    let image = origin(context, &vm).await;
+    let phase = context.progress.phase(&format!("{} on {}", vm.name, vm.node));
+    let mut steps = Steps { phase, image, done: 0 };
     let vm = wait::until(context, vm, Goal::Running, |vm| steps.look(vm)).await?;
+    let vm = greet(context, &mut steps.phase, vm, start).await?;
     drop(steps);
-    context.hint(&format!("{} is ready:  {}", vm.name, vm.ip));
+    context.hint(&format!("{} is ready:  waifuctl ssh {}", vm.name, vm.name));
     Ok(vm)
+}
+
+/// Waits for the guest itself: until it was seen at its address and, where it was given documents, has asked for them. If the user
+/// did not say for how long, one that does not ask for them is told of and no reason to go on waiting: not every image has
+/// cloud-init.
+async fn greet(context: &Context, phase: &mut Phase, vm: Vm, start: Instant) -> Result<Vm, Failure> {
+    let told = vm.user_data.is_some() || !vm.ssh_keys.is_empty();
+    let name = vm.name.clone();
+    let mut vm = vm;
+    for (goal, doing) in [(Goal::Met, "its guest boots"), (Goal::Told, "its cloud-init begins")] {
+        if goal == Goal::Told && !told {
+            break;
+        }
+        phase.doing(&format!("{name} on {}: {doing}", vm.node));
+        let patience = context.timeout.map_or(GUEST, |whole| whole.saturating_sub(start.elapsed()));
+        vm = match wait::until_within(context, vm.clone(), goal, patience, |_| ()).await {
+            Ok(vm) => vm,
+            Err(Failure::Ended { exit: Exit::TimedOut, .. }) if context.timeout.is_none() && goal == Goal::Told => {
+                context.hint(&format!("its guest has not asked for its cloud-init documents in {}", short_span(GUEST)));
+                break;
+            }
+            Err(failure) => return Err(failure),
+        };
+        match goal {
+            Goal::Told => phase.step("cloud-init begun", "the guest has its documents"),
+            _ => phase.step("booted", &vm.ip.to_string()),
+        }
+    }
+    Ok(vm)
+}
+
+/// Where the template's bytes come from, as far as that can be known; nothing where it cannot.
+async fn origin(context: &Context, vm: &Vm) -> String {
+    let short = vm.template.version.short();
+    let found = context.client.template(&vm.template.name).await.ok();
+    let found = found.and_then(|answer| answer.value.versions.into_iter().find(|v| v.version == vm.template.version));
+    match found {
+        Some(version) if version.nodes.contains(&vm.node) => format!("version {short}, there already"),
+        Some(version) => match version.nodes.as_slice() {
+            [one] => format!("version {short}, {} from {one}, verified", version.size),
+            _ => format!("version {short}, {}, verified", version.size),
+        },
+        None => format!("version {short}"),
+    }
 }
 
 /// The phases of a VM that comes to be, told as they are seen. A look may find several done since the last one.
 #[derive(Debug)]
 struct Steps {
     phase: Phase,
+    /// What is said of the template.
+    image: String,
     done: usize,
 }
 
-/// How many of the three phases (template, disk, boot) a VM in this state has behind it.
+/// How many of the two phases before the boot (template, disk) a VM in this state has behind it.
 const fn behind(state: VmState) -> Option<usize> {
     match state {
         VmState::Pending | VmState::Fetching => Some(0),
         VmState::Preparing => Some(1),
-        VmState::Running => Some(3),
+        VmState::Running => Some(2),
         // They tell nothing of how far it is.
         _ => None,
     }
@@ -247,12 +307,10 @@ impl Steps {
         self.phase.doing(&format!("{} on {}: {state}", vm.name, vm.node));
         let Some(behind) = behind(state) else { return };
         for step in self.done..behind {
-            let (what, detail) = match step {
-                0 => (format!("template {}", vm.template.name), format!("version {}", vm.template.version.short())),
-                1 => (format!("disk {}", vm.disk), String::new()),
-                _ => ("booted".to_owned(), vm.ip.to_string()),
-            };
-            self.phase.step(&what, &detail);
+            match step {
+                0 => self.phase.step(&format!("template {}", vm.template.name), &self.image),
+                _ => self.phase.step(&format!("disk {}", vm.disk), ""),
+            }
         }
         self.done = self.done.max(behind);
     }
@@ -349,6 +407,6 @@ mod tests {
     #[test]
     fn phases_behind_only_grow_on_the_way() {
         let way = [VmState::Pending, VmState::Fetching, VmState::Preparing, VmState::Running];
-        assert_eq!(way.map(behind), [Some(0), Some(0), Some(1), Some(3)]);
+        assert_eq!(way.map(behind), [Some(0), Some(0), Some(1), Some(2)]);
     }
 }

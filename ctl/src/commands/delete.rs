@@ -1,7 +1,7 @@
 //! `delete`: away with VMs, disks included.
 
 use crate::{
-    confirm,
+    complete, confirm,
     context::Context,
     exit::{self, Failure},
     wait::{self, Goal},
@@ -13,11 +13,15 @@ use waifud_model::name::VmName;
 #[derive(Debug, clap::Args)]
 #[command(before_help = "Examples:
   waifuctl delete web-1
-  waifuctl delete --yes web-1 web-2")]
+  waifuctl delete --yes web-1 web-2
+  waifuctl delete --dry-run web-1")]
 pub(crate) struct Args {
     /// The VMs
-    #[arg(required = true)]
+    #[arg(required = true, add = complete::vms())]
     names: Vec<VmName>,
+    /// Only say what would be deleted
+    #[arg(long)]
+    dry_run: bool,
 }
 
 pub(crate) async fn run(context: &Context, args: &Args) -> Result<(), Failure> {
@@ -30,6 +34,14 @@ pub(crate) async fn run(context: &Context, args: &Args) -> Result<(), Failure> {
             Err(error) => ends.push(exit::report(&error.into(), context.terminal)),
         }
     }
+    if args.dry_run {
+        for vm in &vms {
+            context.hint(&format!("would delete {} with its disk", named(vm)));
+            ends.push(Exit::Done);
+        }
+        context.out.list(&vms)?;
+        return ended(&ends);
+    }
     if !vms.is_empty() {
         confirm::agree(context, &question(&vms)).await?;
     }
@@ -39,14 +51,23 @@ pub(crate) async fn run(context: &Context, args: &Args) -> Result<(), Failure> {
             Err(failure) => exit::report(&failure, context.terminal),
         });
     }
-    match together(&ends) {
+    ended(&ends)
+}
+
+/// Several ends as one.
+pub(crate) fn ended(ends: &[Exit]) -> Result<(), Failure> {
+    match together(ends) {
         Exit::Done => Ok(()),
         other => Err(Failure::Told(other)),
     }
 }
 
+fn named(vm: &Vm) -> String {
+    format!("{} on {} ({})", vm.name, vm.node, vm.disk)
+}
+
 fn question(vms: &[Vm]) -> String {
-    let named: Vec<_> = vms.iter().map(|vm| format!("{} on {} ({})", vm.name, vm.node, vm.disk)).collect();
+    let named: Vec<_> = vms.iter().map(named).collect();
     let disks = if vms.len() == 1 { "its disk" } else { "their disks" };
     format!("Delete {} with {disks}? This cannot be undone.", named.join(", "))
 }

@@ -1,7 +1,7 @@
 //! `edit`: what one VM's guest is told, in an editor or from files.
 
 use crate::{
-    confirm,
+    complete, confirm,
     context::Context,
     documents::{DatasourceArg, ImdsArg, Sources, is_stdin, ssh_keys},
     edit::{self, Target},
@@ -25,6 +25,7 @@ use waifud_model::{ids::Generation, name::VmName};
   waifuctl edit web-1 --file cloud-config.yaml --dry-run")]
 pub(crate) struct Args {
     /// The VM
+    #[arg(add = complete::vms())]
     name: VmName,
     /// A file with the new user-data, taken byte for byte; - is stdin. Without it, and without any of the other documents
     /// below, $VISUAL or $EDITOR is opened on the present one. An empty file takes it away

@@ -47,10 +47,12 @@ fn since(text: &str, now: Time) -> Result<Since, Failure> {
 
 pub(crate) async fn run(context: &Context, args: &Args) -> Result<(), Failure> {
     let from = args.since.as_deref().map(|text| since(text, now())).transpose()?;
+    context.out.check::<Event>()?;
     if !args.follow {
         return context.out.list(&past(context, from, args.limit).await?);
     }
     let before = if from.is_some() { args.limit } else { args.limit.or(Some(BEFORE)) };
+    context.out.head::<Event>()?;
     let events = past(context, from, before).await?;
     for event in &events {
         context.out.item(event)?;

@@ -1,7 +1,15 @@
 //! `list`: the VMs of the cluster.
 
-use crate::{context::Context, exit::Failure};
-use waifud_api::filter::{Filter, Term};
+use crate::{
+    complete,
+    context::Context,
+    exit::Failure,
+    watch::{self, Seen},
+};
+use waifud_api::{
+    filter::{Filter, Term},
+    vm::Vm,
+};
 use waifud_model::{labels::Label, name::NodeName, observed::VmState};
 
 /// See the module.
@@ -9,12 +17,14 @@ use waifud_model::{labels::Label, name::NodeName, observed::VmState};
 #[command(before_help = "Examples:
   waifuctl list
   waifuctl list --node n1 --status running
-  waifuctl list label.env=prod web -o json")]
+  waifuctl list label.env=prod web -o json
+  waifuctl list --watch
+  waifuctl list --columns name,ip,labels")]
 pub(crate) struct Args {
     /// Only VMs that match: see waifuctl help filters
     pub(crate) filter: Vec<String>,
     /// Only VMs on this node
-    #[arg(short = 'N', long)]
+    #[arg(short = 'N', long, add = complete::nodes())]
     node: Option<NodeName>,
     /// Only VMs with this label; may be given several times
     #[arg(long, value_name = "KEY=VALUE")]
@@ -22,6 +32,9 @@ pub(crate) struct Args {
     /// Only VMs in this state
     #[arg(long)]
     status: Option<VmState>,
+    /// Go on, and show what changes: in place on a terminal, else a line for each change
+    #[arg(short, long)]
+    watch: bool,
 }
 
 impl Args {
@@ -39,9 +52,19 @@ impl Args {
 }
 
 pub(crate) async fn run(context: &Context, args: &Args) -> Result<(), Failure> {
-    let vms = context.fresh(context.client.vms(&args.filter()?).await?);
+    let filter = args.filter()?;
+    context.out.check::<Vm>()?;
+    if args.watch {
+        let look = async || {
+            let answer = context.client.vms(&filter).await?;
+            let note = context.staleness(&answer.freshness);
+            Ok(Seen { vms: answer.value, note, last: false })
+        };
+        return watch::vms(context, look, |out, vms| out.list_text(vms)).await;
+    }
+    let vms = context.fresh(context.client.vms(&filter).await?);
     if vms.is_empty() && context.terminal.out {
-        context.hint(if args.filter()?.is_empty() {
+        context.hint(if filter.is_empty() {
             "There are no VMs yet: waifuctl create -t TEMPLATE"
         } else {
             "No VM matches"

@@ -1,13 +1,19 @@
 //! What needs no cluster: completions, manual pages, version, help.
 
-use crate::{cli::Cli, exit::Failure, output::stdout};
+use super::topics;
+use crate::{
+    cli::Cli,
+    complete,
+    exit::Failure,
+    output::{Cell, Column, Look, Out, Row, stdout},
+    suggest,
+};
 use clap::CommandFactory as _;
+use serde::Serialize;
 use std::path::Path;
-use waifud_api::exit::Exit;
 
 pub(super) fn completions(shell: clap_complete::Shell) -> Result<(), Failure> {
-    let mut script = Vec::new();
-    clap_complete::generate(shell, &mut Cli::command(), "waifuctl", &mut script);
+    let script = complete::script(shell).map_err(|source| Failure::Io { what: "the script", source })?;
     stdout(&String::from_utf8_lossy(&script))
 }
 
@@ -17,90 +23,59 @@ pub(super) fn manpage(dir: &Path) -> Result<(), Failure> {
     clap_mangen::generate_to(Cli::command(), dir).map_err(fault)
 }
 
-pub(super) fn version() -> Result<(), Failure> {
-    stdout(concat!("waifuctl ", env!("CARGO_PKG_VERSION"), "\n"))
+/// The program's version, for programs that ask for a structure.
+#[derive(Debug, Serialize)]
+struct Version {
+    version: &'static str,
+}
+
+impl Row for Version {
+    const COLUMNS: &'static [Column] = &[Column::text("VERSION")];
+
+    fn cells(&self, _: &Look) -> Vec<Cell> {
+        vec![self.version.into()]
+    }
+
+    fn name(&self) -> String {
+        self.version.to_owned()
+    }
+}
+
+pub(super) fn version(out: &Out) -> Result<(), Failure> {
+    let version = Version { version: env!("CARGO_PKG_VERSION") };
+    if out.has_format() {
+        out.word(&version, version.version)
+    } else {
+        stdout(&format!("waifuctl {}\n", version.version))
+    }
 }
 
 /// Explains a topic or a command; without either, everything.
 pub(super) fn help(topic: &[String]) -> Result<(), Failure> {
-    let words: Vec<_> = topic.iter().map(String::as_str).collect();
-    match words.as_slice() {
-        ["cloud-init"] => stdout(CLOUD_INIT),
-        ["exit-codes"] => stdout(&exit_codes()),
-        ["environment"] => stdout(ENVIRONMENT),
-        ["filters"] => stdout(FILTERS),
-        path => {
-            let mut command = Cli::command();
-            command.build();
-            let mut found = &mut command;
-            for word in path {
-                found = found.find_subcommand_mut(word).ok_or_else(|| {
-                    Failure::Usage(format!(
-                        "there is no help for {word:?}; topics are cloud-init, exit-codes, environment and filters"
-                    ))
-                })?;
-            }
-            stdout(&found.render_long_help().to_string())
-        }
+    if let [name] = topic
+        && let Some(topic) = topics::ALL.iter().find(|topic| topic.name == name)
+    {
+        return stdout(&(topic.text)());
     }
+    let mut command = Cli::command();
+    command.build();
+    let mut found = &mut command;
+    for word in topic {
+        let known: Vec<_> = found.get_subcommands().map(|command| command.get_name().to_owned()).collect();
+        let first = topic.len() == 1;
+        found = found.find_subcommand_mut(word).ok_or_else(|| {
+            let more = topics::ALL.iter().map(|topic| topic.name).filter(|_| first);
+            let near = suggest::nearest(word, known.iter().map(String::as_str).chain(more));
+            let near = near.map(|near| format!("; did you mean {near}?")).unwrap_or_default();
+            Failure::Usage(format!(
+                "there is no help for {word:?}{near}\nThere is, beside that for commands:\n{}",
+                topics::list()
+            ))
+        })?;
+    }
+    stdout(&found.render_long_help().to_string())?;
+    if topic.is_empty() { stdout(&format!("\nTopics:\n{}", topics::list())) } else { Ok(()) }
 }
-
-fn exit_codes() -> String {
-    let lines: String = Exit::ALL.iter().map(|exit| format!("  {}  {}\n", exit.code(), exit.meaning())).collect();
-    format!("How waifuctl ends:\n\n{lines}\nResults are on stdout, everything else on stderr.\n")
-}
-
-const ENVIRONMENT: &str = "\
-What waifuctl takes from the environment; an option of the same meaning wins:
-
-  WAIFU_HOST        where the API is: unix:/path or https://host[:port], several with commas (--host)
-  WAIFU_TOKEN_FILE  a file with an API token (--token-file)
-  WAIFU_TOKEN       an API token
-  WAIFU_CA_FILE     the certificate of the CA that https endpoints must have (--ca-file)
-  VISUAL, EDITOR    the editor for waifuctl edit, as the shell reads it: code --wait
-  NO_COLOR          if set, no colours
-  CLICOLOR_FORCE    if set and not 0, colours in pipes too
-
-Without WAIFU_HOST and --host it is the local socket, /run/waifud/api.sock: for root and the group waifud.
-Tokens are sent to https endpoints only.
-";
-
-const CLOUD_INIT: &str = "\
-What guests are told when they boot, and how it is changed:
-
-  user-data       create -u FILE, edit NAME: #cloud-config, a #! script, MIME multipart and whatever else cloud-init
-                  takes, at most 64 KiB, passed on byte for byte. YAML that does not read is refused with its line; keys
-                  that cloud-init does not know are warned of.
-  network-config  --network-config FILE; without it the guest asks DHCP.
-  SSH keys        --ssh-key FILE; for the default user of the image.
-  datasource      --datasource no_cloud|ec2|open_stack: as which cloud the firmware shows the host, and so what a stock
-                  image asks for. All documents are served to every guest, at http://169.254.169.254.
-  imds            --imds v2: EC2's documents only for requests with a session token.
-
-Every guest also gets the cluster's own: waifuctl cluster cloud-init edit. A VM's user-data is merged over that.
-
-cloud-init does most things once in the life of a guest, which it tells by the instance-id. So an edit says which is meant:
-
-  --keep   the same instance-id. What was done stays, and only what cloud-init looks at on every boot takes effect.
-  --rerun  a new instance-id. At the next boot everything runs again, as on the first: users, packages, runcmd.
-
-Nothing takes effect before the next boot: waifuctl stop NAME && waifuctl start NAME.
-";
-
-const FILTERS: &str = "\
-Filters choose VMs. Terms stand side by side, and all must hold:
-
-  node=n1            placed on this node
-  status=running     last seen like this: pending, fetching, preparing, running, paused, stopping, stopped,
-                     crashed, failed, deleting, unknown (its node is silent)
-  template=debian-12 made from this template
-  label.env=prod     with this label
-  web                the name contains this
-
-A value with spaces stands in double quotes: label.team=\"two words\".
-
-  waifuctl list node=n1 status=running label.env=prod
-";
 
 #[cfg(test)]
 mod tests {
@@ -129,20 +104,55 @@ mod tests {
             let text = found.clone().render_long_help().to_string();
             expect_file![file].assert_eq(text.split("Global options:").next().unwrap());
         }
-        expect_file!["../../tests/goldens/help-exit-codes.txt"].assert_eq(&exit_codes());
+        expect_file!["../../tests/goldens/help-exit-codes.txt"].assert_eq(&topics::exit_codes());
+    }
+
+    #[test]
+    fn topics_read_well() {
+        for topic in &topics::ALL {
+            let text = (topic.text)();
+            assert!(text.lines().all(|line| line.chars().count() <= 130), "{}", topic.name);
+            assert!(text.ends_with('\n') && help(&[topic.name.to_owned()]).is_ok(), "{}", topic.name);
+        }
+        let wrong = help(&["exit-code".to_owned()]).unwrap_err().to_string();
+        assert!(wrong.contains("did you mean exit-codes?"), "{wrong}");
+    }
+
+    /// Every command shows first how it is used.
+    #[test]
+    fn examples_come_first() {
+        fn check(command: &clap::Command, path: &str) {
+            if command.has_subcommands() {
+                for sub in command.get_subcommands() {
+                    check(sub, &format!("{path} {}", sub.get_name()));
+                }
+            } else {
+                let help = command.clone().render_long_help().to_string();
+                assert!(help.starts_with("Examples:\n"), "{path} shows no examples");
+            }
+        }
+        check(&Cli::command(), "waifuctl");
     }
 
     #[test]
     fn every_command_has_a_completion_and_a_page() {
+        for (line, wanted) in [
+            (&["nod"][..], "node"),
+            (&["node", "unc"], "uncordon"),
+            (&["create", "--datasource", "open"], "open_stack"),
+        ] {
+            let words = ["waifuctl"].iter().chain(line).map(Into::into).collect();
+            let found = clap_complete::engine::complete(&mut Cli::command(), words, line.len(), None).unwrap();
+            let values: Vec<_> = found.iter().map(|one| one.get_value().to_string_lossy().into_owned()).collect();
+            assert!(values.iter().any(|value| value == wanted), "{line:?} {values:?}");
+        }
         for shell in [clap_complete::Shell::Bash, clap_complete::Shell::Zsh, clap_complete::Shell::Fish] {
-            let mut script = Vec::new();
-            clap_complete::generate(shell, &mut Cli::command(), "waifuctl", &mut script);
-            let script = String::from_utf8(script).unwrap();
-            assert!(["uncordon", "rerun", "open_stack"].iter().all(|word| script.contains(word)), "{shell}");
+            let script = String::from_utf8(complete::script(shell).unwrap()).unwrap();
+            assert!(script.contains("WAIFUCTL_COMPLETE"), "{shell}");
         }
         let dir = tempfile::tempdir().unwrap();
         manpage(&dir.path().join("man")).unwrap();
-        for page in ["create", "edit", "net-peer-add", "cluster-cloud-init-edit"] {
+        for page in ["create", "edit", "net-peer-add", "cluster-cloud-init-edit", "context-use", "login"] {
             assert!(dir.path().join(format!("man/waifuctl-{page}.1")).exists(), "{page}");
         }
     }

@@ -2,32 +2,39 @@
 
 pub(crate) mod cloud_init;
 pub(crate) mod cluster;
+pub(crate) mod config;
+pub(crate) mod context;
 pub(crate) mod create;
 pub(crate) mod delete;
 pub(crate) mod edit;
 pub(crate) mod events;
 pub(crate) mod list;
 mod local;
+pub(crate) mod login;
 pub(crate) mod net;
 pub(crate) mod node;
 pub(crate) mod panel;
 pub(crate) mod power;
 pub(crate) mod show;
+pub(crate) mod ssh;
 pub(crate) mod template;
 pub(crate) mod token;
+mod topics;
 pub(crate) mod wait;
 
 use crate::{
     cli::{Cli, Command},
-    context::Context,
+    context::{Context, Terms},
     exit::Failure,
-    output::Terminal,
+    output::{Out, Terminal},
+    settings::Defaults,
 };
 use waifud_api::exit::Exit;
 
 /// Does what was typed.
 pub(crate) async fn run(cli: Cli, terminal: Terminal) -> Result<Exit, Failure> {
     let context = || Context::new(&cli.global, terminal);
+    let terms = || Terms::new(&cli.global, terminal);
     match cli.command {
         Command::List(args) => list::run(&context()?, &args).await,
         Command::Create(args) => create::run(&context()?, args).await,
@@ -37,6 +44,7 @@ pub(crate) async fn run(cli: Cli, terminal: Terminal) -> Result<Exit, Failure> {
         Command::Delete(args) => delete::run(&context()?, &args).await,
         Command::Start(args) => power::run(&context()?, &args, power::Verb::Start).await,
         Command::Stop(args) => power::run(&context()?, &args, power::Verb::Stop).await,
+        Command::Ssh(args) => ssh::run(&context()?, &args).await,
         Command::Wait(args) => wait::run(&context()?, &args).await,
         Command::Template(command) => template::run(&context()?, command).await,
         Command::Net(command) => net::run(&context()?, command).await,
@@ -44,10 +52,16 @@ pub(crate) async fn run(cli: Cli, terminal: Terminal) -> Result<Exit, Failure> {
         Command::Cluster(command) => cluster::run(&context()?, command).await,
         Command::Token(command) => token::run(&context()?, command).await,
         Command::Events(args) => events::run(&context()?, &args).await,
+        Command::Login(args) => login::run(&terms()?, args, cli.global.token_file, cli.global.ca_file).await,
+        Command::Context(command) => {
+            let files = context::Files { token: cli.global.token_file.clone(), ca: cli.global.ca_file.clone() };
+            context::run(&terms()?, command, files)
+        }
+        Command::Config(command) => config::run(&terms()?, command),
         Command::Panel(args) => panel::run(&context()?, &args).await,
         Command::Completions { shell } => local::completions(shell),
         Command::Manpage { dir } => local::manpage(&dir),
-        Command::Version => local::version(),
+        Command::Version => local::version(&Out::new(&cli.global, &Defaults::default(), terminal)),
         Command::Help { topic } => local::help(&topic),
     }?;
     Ok(Exit::Done)

@@ -4,7 +4,7 @@ use super::delete::together;
 use crate::{
     context::Context,
     exit::{self, Failure},
-    output,
+    output::{self, Select},
     peer::{PrivateKey, WgQuick, code, without_comments},
     views::net::{routes, summary},
     wait,
@@ -54,12 +54,21 @@ pub(crate) enum Peer {
     Add(Add),
     /// List the machines
     #[command(visible_alias = "ls")]
-    List,
+    #[command(before_help = "Examples:
+  waifuctl net peer list
+  waifuctl net peer list laptop -o wide")]
+    List(Select),
     /// Machines may no longer reach the guests
+    #[command(before_help = "Examples:
+  waifuctl net peer delete laptop
+  waifuctl net peer delete laptop --dry-run")]
     Delete {
         /// The machines
         #[arg(required = true)]
         names: Vec<PeerName>,
+        /// Only say which they are
+        #[arg(long)]
+        dry_run: bool,
     },
 }
 
@@ -94,14 +103,14 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<(), Failu
     match command {
         Command::List { routes } => list(context, routes).await,
         Command::Peer(Peer::Add(args)) => add(context, args).await,
-        Command::Peer(Peer::List) => {
+        Command::Peer(Peer::List(select)) => {
             let peers = context.fresh(context.client.net_peers().await?);
             if peers.is_empty() && context.terminal.out {
                 context.hint("There are no such machines yet: waifuctl net peer add NAME");
             }
-            context.out.list(&peers)
+            context.out.list(&select.keep(peers)?)
         }
-        Command::Peer(Peer::Delete { names }) => delete(context, &names).await,
+        Command::Peer(Peer::Delete { names, dry_run }) => delete(context, &names, dry_run).await,
     }
 }
 
@@ -194,7 +203,20 @@ fn new_file(path: &Path) -> Result<std::fs::File, Failure> {
     opened.map_err(|source| Failure::File { path: path.display().to_string(), source })
 }
 
-async fn delete(context: &Context, names: &[PeerName]) -> Result<(), Failure> {
+async fn delete(context: &Context, names: &[PeerName], dry_run: bool) -> Result<(), Failure> {
+    if dry_run {
+        let mut peers = context.fresh(context.client.net_peers().await?);
+        peers.retain(|peer| names.contains(&peer.name));
+        let missing = names.iter().find(|name| peers.iter().all(|peer| peer.name != **name));
+        context.hint("would no longer let these in");
+        context.out.list(&peers)?;
+        return match missing {
+            Some(name) => {
+                Err(Failure::ended(Exit::NotFound, format!("there is no peer {name}"), "waifuctl net peer list"))
+            }
+            None => Ok(()),
+        };
+    }
     let mut ends = Vec::new();
     for name in names {
         ends.push(match wait::accepted(context.client.delete_net_peer(name)).await {

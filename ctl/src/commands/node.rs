@@ -1,6 +1,7 @@
 //! `node`: list, show, cordon, uncordon, remove.
 
-use crate::{confirm, context::Context, exit::Failure, views::node::details, wait};
+use crate::{complete, confirm, context::Context, exit::Failure, output::Select, views::node::details, wait};
+use waifud_api::filter::{Filter, Term};
 use waifud_model::name::NodeName;
 
 /// See the module.
@@ -8,37 +9,58 @@ use waifud_model::name::NodeName;
 pub(crate) enum Command {
     /// List the nodes
     #[command(visible_alias = "ls")]
-    List,
+    #[command(before_help = "Examples:
+  waifuctl node list
+  waifuctl node list role=voter label.zone=a -o wide")]
+    List(Select),
     /// Show all that is known of a node
+    #[command(before_help = "Examples:
+  waifuctl node show n1
+  waifuctl node show n1 -o yaml")]
     Show {
         /// The node
+        #[arg(add = complete::nodes())]
         name: NodeName,
     },
     /// No new VMs on this node; what runs, runs on
+    #[command(before_help = "Examples:
+  waifuctl node cordon n1")]
     Cordon {
         /// The node
+        #[arg(add = complete::nodes())]
         name: NodeName,
     },
     /// New VMs on this node again
+    #[command(before_help = "Examples:
+  waifuctl node uncordon n1")]
     Uncordon {
         /// The node
+        #[arg(add = complete::nodes())]
         name: NodeName,
     },
     /// Remove a node from the cluster for good
+    #[command(before_help = "Examples:
+  waifuctl node remove n3 --dry-run
+  waifuctl node remove n3
+  waifuctl node remove n3 --force")]
     Remove {
         /// The node
+        #[arg(add = complete::nodes())]
         name: NodeName,
         /// Even though VMs are placed on it: they are lost with it
         #[arg(long)]
         force: bool,
+        /// Only say what would be lost
+        #[arg(long)]
+        dry_run: bool,
     },
 }
 
 pub(crate) async fn run(context: &Context, command: Command) -> Result<(), Failure> {
     match command {
-        Command::List => {
+        Command::List(select) => {
             let nodes = context.fresh(context.client.nodes().await?);
-            context.out.list(&nodes)
+            context.out.list(&select.keep(nodes)?)
         }
         Command::Show { name } => {
             let node = context.fresh(context.client.node(&name).await?);
@@ -46,7 +68,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<(), Failu
         }
         Command::Cordon { name } => cordon(context, &name, true).await,
         Command::Uncordon { name } => cordon(context, &name, false).await,
-        Command::Remove { name, force } => remove(context, &name, force).await,
+        Command::Remove { name, force, dry_run } => remove(context, &name, force, dry_run).await,
     }
 }
 
@@ -57,7 +79,7 @@ async fn cordon(context: &Context, name: &NodeName, cordoned: bool) -> Result<()
     Ok(())
 }
 
-async fn remove(context: &Context, name: &NodeName, force: bool) -> Result<(), Failure> {
+async fn remove(context: &Context, name: &NodeName, force: bool, dry_run: bool) -> Result<(), Failure> {
     let node = context.fresh(context.client.node(name).await?);
     let lost = match (node.vms, force) {
         (0, _) => "no VM is placed on it".to_owned(),
@@ -65,6 +87,11 @@ async fn remove(context: &Context, name: &NodeName, force: bool) -> Result<(), F
         (count, true) => format!("the {count} VMs on it are lost"),
         (count, false) => format!("it is refused if it still holds VMs, {count} now"),
     };
+    if dry_run {
+        let vms = context.fresh(context.client.vms(&Filter::default().and(Term::Node(name.clone()))).await?);
+        context.hint(&format!("would remove {name} from the cluster: {lost}"));
+        return context.out.list(&vms);
+    }
     confirm::agree(context, &format!("Remove {name} from the cluster ({lost})? To come back it must join again."))
         .await?;
     context.fresh(wait::accepted(context.client.remove_node(name, force)).await?);

@@ -16,6 +16,9 @@ use tokio::net::TcpListener;
 
 /// See the module.
 #[derive(Debug, clap::Args)]
+#[command(before_help = "Examples:
+  waifuctl panel
+  waifuctl panel --no-open")]
 pub(crate) struct Args {
     /// Print the address, but open no browser
     #[arg(long)]

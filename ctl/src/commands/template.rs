@@ -1,9 +1,10 @@
 //! `template`: list, show, add, delete.
 
 use crate::{
-    confirm,
+    complete, confirm,
     context::Context,
     exit::Failure,
+    output::Select,
     views::template::{VersionRow, details},
     wait,
 };
@@ -16,10 +17,16 @@ use waifud_model::{digest::Sha256, name::TemplateName};
 pub(crate) enum Command {
     /// List the templates
     #[command(visible_alias = "ls")]
-    List,
+    #[command(before_help = "Examples:
+  waifuctl template list
+  waifuctl template list -o wide")]
+    List(Select),
     /// Show the versions of a template
+    #[command(before_help = "Examples:
+  waifuctl template show debian-12")]
     Show {
         /// The template
+        #[arg(add = complete::templates())]
         name: TemplateName,
     },
     /// Add a version, from a file or a URL; the template comes to be with its first
@@ -28,10 +35,16 @@ pub(crate) enum Command {
   waifuctl template add debian-12 --url https://…/debian-12-genericcloud-amd64.qcow2 --sha256 …")]
     Add(Add),
     /// Delete a template, or one of its versions (NAME@VERSION)
+    #[command(before_help = "Examples:
+  waifuctl template delete debian-12@9f3c21
+  waifuctl template delete debian-12 --dry-run")]
     Delete {
         /// The template, or one of its versions
-        #[arg(value_name = "NAME[@VERSION]")]
+        #[arg(value_name = "NAME[@VERSION]", add = complete::templates())]
         template: TemplateSelector,
+        /// Only say what would be deleted
+        #[arg(long)]
+        dry_run: bool,
     },
 }
 
@@ -56,23 +69,23 @@ pub(crate) struct Add {
 
 pub(crate) async fn run(context: &Context, command: Command) -> Result<(), Failure> {
     match command {
-        Command::List => list(context).await,
+        Command::List(select) => list(context, &select).await,
         Command::Show { name } => {
             let template = context.fresh(context.client.template(&name).await?);
             let rows: Vec<_> = template.versions.into_iter().map(VersionRow).collect();
             context.out.list(&rows)
         }
         Command::Add(add) => add_version(context, add).await,
-        Command::Delete { template } => delete(context, &template).await,
+        Command::Delete { template, dry_run } => delete(context, &template, dry_run).await,
     }
 }
 
-async fn list(context: &Context) -> Result<(), Failure> {
+async fn list(context: &Context, select: &Select) -> Result<(), Failure> {
     let templates: Vec<Template> = context.fresh(context.client.templates().await?);
     if templates.is_empty() && context.terminal.out {
         context.hint("There are no templates yet: waifuctl template add NAME --file IMAGE");
     }
-    context.out.list(&templates)
+    context.out.list(&select.keep(templates)?)
 }
 
 async fn add_version(context: &Context, add: Add) -> Result<(), Failure> {
@@ -101,11 +114,20 @@ async fn add_version(context: &Context, add: Add) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn delete(context: &Context, template: &TemplateSelector) -> Result<(), Failure> {
+async fn delete(context: &Context, template: &TemplateSelector, dry_run: bool) -> Result<(), Failure> {
     let what = match &template.version {
         Some(_) => format!("version {template}"),
         None => format!("template {template} with all its versions"),
     };
+    if dry_run {
+        let found = context.fresh(context.client.template(&template.name).await?);
+        let meant = |version: &TemplateVersion| {
+            template.version.as_ref().is_none_or(|prefix| version.version.to_string().starts_with(&prefix.to_string()))
+        };
+        let rows: Vec<_> = found.versions.into_iter().filter(meant).map(VersionRow).collect();
+        context.hint(&format!("would delete {what}; a version that VMs stand on is refused"));
+        return context.out.list(&rows);
+    }
     confirm::agree(context, &format!("Delete {what}? This cannot be undone.")).await?;
     context.fresh(wait::accepted(context.client.delete_template(template)).await?);
     context.progress.done(&format!("{template} is deleted"), "");

@@ -1,8 +1,13 @@
 //! `token`: tokens for the API.
 
-use crate::{context::Context, exit::Failure, output::parse_span, wait};
+use crate::{
+    context::Context,
+    exit::Failure,
+    output::{Select, parse_span},
+    wait,
+};
 use std::time::Duration;
-use waifud_api::token::ApiTokenCreate;
+use waifud_api::{exit::Exit, token::ApiTokenCreate};
 use waifud_model::{ids::TokenId, token::Role};
 
 /// See the module.
@@ -25,11 +30,19 @@ pub(crate) enum Command {
     },
     /// List the tokens
     #[command(visible_alias = "ls")]
-    List,
+    #[command(before_help = "Examples:
+  waifuctl token list
+  waifuctl token list role=admin")]
+    List(Select),
     /// The token is worth nothing from now on, everywhere
+    #[command(before_help = "Examples:
+  waifuctl token revoke 0000000000000001")]
     Revoke {
         /// The token's id
         id: TokenId,
+        /// Only say which it is
+        #[arg(long)]
+        dry_run: bool,
     },
 }
 
@@ -54,13 +67,23 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<(), Failu
             };
             let request = ApiTokenCreate { role, description, valid_seconds: valid.map(|valid| valid.as_secs()) };
             let made = context.fresh(wait::accepted(context.client.create_api_token(&request)).await?);
-            context.out.whole(&made, |_| format!("{}\n", made.token))
+            context.out.word(&made, &made.token)
         }
-        Command::List => {
+        Command::List(select) => {
             let tokens = context.fresh(context.client.api_tokens().await?);
+            context.out.list(&select.keep(tokens)?)
+        }
+        Command::Revoke { id, dry_run: true } => {
+            let mut tokens = context.fresh(context.client.api_tokens().await?);
+            tokens.retain(|token| token.id == id);
+            if tokens.is_empty() {
+                let message = format!("there is no token {id}");
+                return Err(Failure::ended(Exit::NotFound, message, "waifuctl token list"));
+            }
+            context.hint("would revoke this token");
             context.out.list(&tokens)
         }
-        Command::Revoke { id } => {
+        Command::Revoke { id, dry_run: false } => {
             context.fresh(wait::accepted(context.client.revoke_api_token(id)).await?);
             context.progress.done(&format!("{id} is revoked"), "");
             Ok(())

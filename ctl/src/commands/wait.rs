@@ -1,24 +1,41 @@
 //! `wait`: for scripts.
 
-use super::show::met;
+use super::show::{Address, met};
 use crate::{
+    complete,
     context::Context,
     exit::Failure,
+    output::short_span,
+    shell::{self, Door, Wishes, answers},
     wait::{self, Goal},
 };
+use std::{process::Stdio, time::Duration};
+use tokio::{process::Command, time::Instant};
+use waifud_api::{exit::Exit, vm::Vm};
 use waifud_model::name::VmName;
+
+/// The pause between two knocks at a guest's door: a guest that boots takes seconds.
+const PAUSE: Duration = Duration::from_millis(500);
+/// What ssh itself ends with when it does not get in (ssh(1)).
+const SSH_FAILED: i32 = 255;
+/// What `cloud-init status` ends with when it is done with warnings (its documentation of exit codes, from 23.4 on).
+const RECOVERABLE: i32 = 2;
 
 /// See the module.
 #[derive(Debug, clap::Args)]
 #[command(before_help = "Examples:
   waifuctl wait web-1 --for ip
+  waifuctl wait web-1 --for ssh && ansible-playbook site.yml
   waifuctl wait web-1 --for stopped --timeout 10m")]
 pub(crate) struct Args {
     /// The VM
+    #[arg(add = complete::vms())]
     name: VmName,
     /// What to wait for
     #[arg(long = "for", value_name = "WHAT", value_enum)]
     what: What,
+    #[command(flatten)]
+    wishes: Wishes,
 }
 
 /// What can be waited for.
@@ -26,6 +43,10 @@ pub(crate) struct Args {
 enum What {
     /// It runs and has answered at its address, which is then printed
     Ip,
+    /// It runs and an SSH server answers in it; its address is printed
+    Ssh,
+    /// It runs and its cloud-init is done, asked for through ssh
+    CloudInit,
     /// It runs
     Running,
     /// It is stopped
@@ -36,7 +57,7 @@ enum What {
 
 pub(crate) async fn run(context: &Context, args: &Args) -> Result<(), Failure> {
     let goal = match args.what {
-        What::Ip => Goal::Met,
+        What::Ip | What::Ssh | What::CloudInit => Goal::Met,
         What::Running => Goal::Running,
         What::Stopped => Goal::Stopped,
         What::Gone => Goal::Gone,
@@ -46,12 +67,112 @@ pub(crate) async fn run(context: &Context, args: &Args) -> Result<(), Failure> {
         Err(error) if goal == Goal::Gone && wait::is_missing(&error) => return Ok(()),
         Err(error) => return Err(error.into()),
     };
-    if goal == Goal::Met {
-        let vm = met(context, vm).await?;
-        return crate::output::stdout(&format!("{}\n", vm.ip));
+    if goal != Goal::Met {
+        let clock = context.progress.phase(&format!("waiting for {}", vm.name));
+        wait::until(context, vm, goal, |_| ()).await?;
+        drop(clock);
+        return Ok(());
     }
-    let clock = context.progress.phase(&format!("waiting for {}", vm.name));
-    wait::until(context, vm, goal, |_| ()).await?;
-    drop(clock);
+    let patience = Patience { start: Instant::now(), whole: wait::patience(context) };
+    let vm = met(context, vm).await?;
+    if args.what != What::Ip {
+        let door = shell::find(context, &vm, &args.wishes).await?;
+        tokio::select! {
+            end = inside(context, &vm, &door, args.what, patience) => end?,
+            () = wait::interrupt() => {
+                return Err(Failure::ended(
+                    Exit::TimedOut,
+                    format!("not waiting any longer; the guest of {} goes on", vm.name),
+                    args.what.follow(&vm.name),
+                ));
+            }
+        }
+    }
+    context.out.word(&Address { name: &vm.name, ip: vm.ip }, &vm.ip.to_string())
+}
+
+impl What {
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Ip => "ip",
+            Self::Ssh => "ssh",
+            Self::CloudInit => "cloud-init",
+            Self::Running => "running",
+            Self::Stopped => "stopped",
+            Self::Gone => "gone",
+        }
+    }
+
+    fn follow(self, name: &VmName) -> String {
+        format!("waifuctl wait {name} --for {}", self.word())
+    }
+}
+
+/// How long the whole wait may take.
+#[derive(Debug, Clone, Copy)]
+struct Patience {
+    start: Instant,
+    whole: Duration,
+}
+
+impl Patience {
+    fn end(self) -> Instant {
+        self.start + self.whole
+    }
+
+    fn over(self, what: What, vm: &Vm, why: &str) -> Failure {
+        let spent = short_span(self.start.elapsed());
+        let message = format!("{} is not there for {} after {spent} ({why}); its guest goes on", vm.name, what.word());
+        Failure::ended(Exit::TimedOut, message, what.follow(&vm.name))
+    }
+}
+
+/// Waits for what only the guest itself can tell.
+async fn inside(context: &Context, vm: &Vm, door: &Door, what: What, patience: Patience) -> Result<(), Failure> {
+    let phase = context.progress.phase(&format!("waiting for {}: its SSH server", vm.name));
+    loop {
+        let why = match answers(door).await {
+            Ok(()) => break,
+            Err(why) => why,
+        };
+        phase.doing(&format!("waiting for {}: its SSH server ({why})", vm.name));
+        if Instant::now() + PAUSE >= patience.end() {
+            return Err(patience.over(what, vm, &why));
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+    if what == What::CloudInit {
+        phase.doing(&format!("waiting for {}: its cloud-init", vm.name));
+        let asked = cloud_init(context, vm, door);
+        tokio::time::timeout_at(patience.end(), asked)
+            .await
+            .unwrap_or_else(|_| Err(patience.over(what, vm, "its cloud-init is at work")))?;
+    }
     Ok(())
+}
+
+/// Asks cloud-init in the guest, which answers when it is done.
+async fn cloud_init(context: &Context, vm: &Vm, door: &Door) -> Result<(), Failure> {
+    let words = ["cloud-init", "status", "--wait"].map(str::to_owned);
+    let line = door.line(&["BatchMode=yes", "LogLevel=ERROR"], &words);
+    let mut command = Command::new("ssh");
+    command.args(&line[1..]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
+    let ended = command.output().await.map_err(|source| Failure::Io { what: "ssh", source })?;
+    let said = String::from_utf8_lossy(&ended.stderr).trim().to_owned();
+    match ended.status.code() {
+        Some(0) => Ok(()),
+        Some(RECOVERABLE) => {
+            context.hint(&format!("warning: cloud-init of {} is done, with warnings of its own", vm.name));
+            Ok(())
+        }
+        Some(SSH_FAILED) | None => {
+            let message = format!("{} cannot be asked for its cloud-init through ssh: {said}", vm.name);
+            Err(Failure::ended(Exit::Failed, message, format!("waifuctl ssh {}", vm.name)))
+        }
+        Some(_) => {
+            let message = format!("cloud-init of {} failed: {said}", vm.name);
+            let hint = format!("waifuctl ssh {} -- cloud-init status --long", vm.name);
+            Err(Failure::ended(Exit::Failed, message, hint))
+        }
+    }
 }

@@ -5,16 +5,20 @@
 
 mod data;
 mod detail;
+mod screen;
+mod select;
 mod table;
 mod terminal;
 mod time;
 
 pub(crate) use detail::Details;
+pub(crate) use screen::Screen;
+pub(crate) use select::Select;
 pub(crate) use table::{Cell, Column, Look, Row, aligned_text};
 pub(crate) use terminal::{Terminal, Tone};
 pub(crate) use time::{elapsed, now, parse_span, short_span};
 
-use crate::{cli::Global, exit::Failure};
+use crate::{cli::Global, exit::Failure, settings::Defaults};
 use serde::Serialize;
 use std::io::{self, Write as _};
 
@@ -45,9 +49,21 @@ pub(crate) struct Out {
 }
 
 impl Out {
-    pub(crate) fn new(global: &Global, terminal: Terminal) -> Self {
+    /// The configured form is for eyes: what a script reads must not depend on whose machine it runs on.
+    pub(crate) fn new(global: &Global, defaults: &Defaults, terminal: Terminal) -> Self {
         let look = Look { human: terminal.out, colour: terminal.colour_out, now: now() };
-        Self { format: global.output, columns: global.columns.clone(), look, terminal }
+        let format = global.output.or_else(|| defaults.output().filter(|_| terminal.out));
+        Self { format, columns: global.columns.clone(), look, terminal }
+    }
+
+    /// Refuses columns that are none before anything is done: a change must not be made and then not be shown.
+    pub(crate) fn check<R: Row>(&self) -> Result<(), Failure> {
+        table::check::<R>(&self.columns)
+    }
+
+    /// Is the result a table on a terminal, which can be drawn anew in its place?
+    pub(crate) fn is_table_on_terminal(&self) -> bool {
+        self.terminal.out && matches!(self.format, None | Some(Format::Table | Format::Wide))
     }
 
     /// Is the result for a program that reads a structure or a name, rather than for eyes?
@@ -88,12 +104,34 @@ impl Out {
 
     /// Writes one thing: as a structure, a name or a row where that was asked for, else with all its details.
     pub(crate) fn one<R: Row>(&self, row: &R, details: impl FnOnce(&Look) -> Details) -> Result<(), Failure> {
+        stdout(&self.one_text(row, details)?)
+    }
+
+    /// What [`Out::one`] writes.
+    pub(crate) fn one_text<R: Row>(&self, row: &R, details: impl FnOnce(&Look) -> Details) -> Result<String, Failure> {
+        match self.format {
+            Some(Format::Json) => data::json(row),
+            Some(Format::Yaml) => data::yaml(row),
+            Some(Format::Csv | Format::Wide | Format::Name) => self.list_text(std::slice::from_ref(row)),
+            Some(Format::Table) | None if !self.columns.is_empty() => self.list_text(std::slice::from_ref(row)),
+            Some(Format::Table) | None => Ok(details(&self.look).render()),
+        }
+    }
+
+    /// Writes one thing that has a text of its own, which a shell reads: a token, an address.
+    pub(crate) fn word<R: Row>(&self, row: &R, text: &str) -> Result<(), Failure> {
         match self.format {
             Some(Format::Json) => stdout(&data::json(row)?),
             Some(Format::Yaml) => stdout(&data::yaml(row)?),
-            Some(Format::Csv | Format::Wide | Format::Name) => self.list(std::slice::from_ref(row)),
-            Some(Format::Table) | None => stdout(&details(&self.look).render()),
+            Some(Format::Csv | Format::Wide | Format::Table) => self.list(std::slice::from_ref(row)),
+            None if !self.columns.is_empty() => self.list(std::slice::from_ref(row)),
+            Some(Format::Name) | None => stdout(&format!("{text}\n")),
         }
+    }
+
+    /// The same output at a later moment: ages count from now.
+    pub(crate) fn later(&self) -> Self {
+        Self { look: Look { now: now(), ..self.look }, columns: self.columns.clone(), ..*self }
     }
 
     /// Writes something that is not a list of one kind of thing: as a structure, or as a text of its own.
@@ -111,6 +149,26 @@ impl Out {
             Some(Format::Json) => stdout(&data::json(whole)?),
             Some(Format::Yaml) => stdout(&data::yaml(whole)?),
             _ => self.list(rows),
+        }
+    }
+
+    /// Writes what stands before the first item of a stream, in formats that have such.
+    pub(crate) fn head<R: Row>(&self) -> Result<(), Failure> {
+        table::check::<R>(&self.columns)?;
+        if self.format == Some(Format::Csv) { stdout(&table::csv_head::<R>(&self.columns)?) } else { Ok(()) }
+    }
+
+    /// Writes a page: a structure, rows for each of its parts where rows were asked for, else a text of its own.
+    pub(crate) fn page<R: Row>(
+        &self,
+        whole: &impl Serialize,
+        rows: &[R],
+        text: impl FnOnce(&Look) -> String,
+    ) -> Result<(), Failure> {
+        match self.format {
+            Some(Format::Csv | Format::Name | Format::Wide) => self.list(rows),
+            _ if !self.columns.is_empty() => self.parts(whole, rows),
+            _ => self.whole(whole, text),
         }
     }
 

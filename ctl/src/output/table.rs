@@ -111,13 +111,22 @@ fn chosen<R: Row>(wide: bool, names: &[String]) -> Result<Vec<usize>, Failure> {
     if names.is_empty() {
         return Ok((0..R::COLUMNS.len()).filter(|n| wide || !R::COLUMNS[*n].wide).collect());
     }
-    let find = |name: &String| {
-        R::COLUMNS.iter().position(|column| column.head.eq_ignore_ascii_case(name)).ok_or_else(|| {
-            let known: Vec<_> = R::COLUMNS.iter().map(|column| column.head.to_lowercase()).collect();
-            Failure::Usage(format!("there is no column {name:?}; there are {}", known.join(", ")))
-        })
-    };
-    names.iter().map(find).collect()
+    names.iter().map(|name| find::<R>(name)).collect()
+}
+
+/// The number of the column of this name.
+pub(super) fn find<R: Row>(name: &str) -> Result<usize, Failure> {
+    R::COLUMNS.iter().position(|column| column.head.eq_ignore_ascii_case(name.trim())).ok_or_else(|| {
+        let known: Vec<_> = R::COLUMNS.iter().map(|column| column.head.to_lowercase()).collect();
+        let near = crate::suggest::nearest(name, known.iter().map(String::as_str));
+        let near = near.map(|near| format!("; did you mean {near}?")).unwrap_or_default();
+        Failure::Usage(format!("there is no column {name:?}{near}; there are {}", known.join(", ")))
+    })
+}
+
+/// Are all of these columns?
+pub(super) fn check<R: Row>(names: &[String]) -> Result<(), Failure> {
+    names.iter().try_for_each(|name| find::<R>(name).map(drop))
 }
 
 /// Aligned columns with a heading.
@@ -176,13 +185,17 @@ pub(super) fn plain<R: Row>(rows: &[R], names: &[String], look: &Look) -> Result
 
 /// All columns, full values, with a heading.
 pub(super) fn csv<R: Row>(rows: &[R], names: &[String], look: &Look) -> Result<String, Failure> {
-    let columns = chosen::<R>(true, names)?;
-    let heads: Vec<_> = columns.iter().map(|n| R::COLUMNS[*n].head.to_lowercase()).collect();
-    let mut text = heads.join(",") + "\r\n";
+    let mut text = csv_head::<R>(names)?;
     for row in rows {
         text.push_str(&csv_line(row, names, look)?);
     }
     Ok(text)
+}
+
+/// The heading of CSV.
+pub(super) fn csv_head<R: Row>(names: &[String]) -> Result<String, Failure> {
+    let heads = chosen::<R>(true, names)?.into_iter().map(|n| R::COLUMNS[n].head.to_lowercase());
+    Ok(heads.collect::<Vec<_>>().join(",") + "\r\n")
 }
 
 /// One line of CSV, full values.

@@ -9,7 +9,7 @@ use waifud_api::cluster::{ClusterStatus, Member};
 /// A member as a row of the page.
 #[derive(Debug, Serialize)]
 #[serde(transparent)]
-struct MemberRow<'a>(&'a Member);
+pub(crate) struct MemberRow<'a>(pub(crate) &'a Member);
 
 impl Row for MemberRow<'_> {
     const COLUMNS: &'static [Column] = &[

@@ -4,7 +4,7 @@ use crate::output::{Cell, Column, Look, Row, Tone};
 use std::time::Duration;
 use waifud_api::{
     time::Time,
-    token::{ApiToken, JoinToken},
+    token::{ApiToken, ApiTokenCreated, JoinToken, JoinTokenCreated},
 };
 
 /// When it ends: for eyes in how long, or that it is over.
@@ -59,6 +59,38 @@ impl Row for ApiToken {
 
     fn name(&self) -> String {
         self.id.to_string()
+    }
+}
+
+/// A new token: this once, with the text itself.
+impl Row for ApiTokenCreated {
+    const COLUMNS: &'static [Column] =
+        &[Column::text("ID"), Column::text("ROLE"), Column::text("EXPIRES"), Column::text("TOKEN")];
+
+    fn cells(&self, look: &Look) -> Vec<Cell> {
+        let info = &self.info;
+        let (id, role) = (info.id.to_string(), info.role.to_string());
+        vec![id.into(), role.into(), end(info.expires_at, look), self.token.as_str().into()]
+    }
+
+    fn name(&self) -> String {
+        self.token.clone()
+    }
+}
+
+/// A new token: this once, with the text itself.
+impl Row for JoinTokenCreated {
+    const COLUMNS: &'static [Column] =
+        &[Column::text("ID"), Column::number("USES"), Column::text("EXPIRES"), Column::text("TOKEN")];
+
+    fn cells(&self, look: &Look) -> Vec<Cell> {
+        let info = &self.info;
+        let (id, uses) = (info.id.to_string(), info.uses_left.to_string());
+        vec![id.into(), uses.into(), end(Some(info.expires_at), look), self.token.as_str().into()]
+    }
+
+    fn name(&self) -> String {
+        self.token.clone()
     }
 }
 

@@ -9,6 +9,7 @@
 //!   cloud_init.rs, net.rs   more ──>     │
 //!   events.rs  the live stream   ──>     │             (same Idempotency-Key each time)
 //!   relay.rs   the panel's proxy ──>     └── answer.rs  headers, JSON, problems
+//!   pin.rs     the first meeting: which certificates an endpoint shows
 //! ```
 //!
 //! A write is sent again by itself only where that cannot do it twice: it carries a key, and the server remembers keys.
@@ -21,6 +22,7 @@ mod endpoint;
 mod error;
 mod events;
 mod net;
+mod pin;
 mod relay;
 mod request;
 mod sse;
@@ -32,6 +34,7 @@ pub use answer::{Answer, Freshness};
 pub use calls::IdempotencyKey;
 pub use endpoint::{Endpoint, EndpointError};
 pub use error::{ClientError, Refusal, SetupError};
+pub use pin::presented;
 pub use relay::{RelayBody, RelayRequest};
 pub use reqwest;
 
