@@ -6,7 +6,10 @@ pub(crate) fn nearest<'a>(typed: &str, known: impl IntoIterator<Item = &'a str>)
     const NEAR: f64 = 0.7;
     let mut best = None;
     for word in known {
-        let likeness = strsim::jaro(&typed.to_lowercase(), &word.to_lowercase());
+        let (typed, lower) = (typed.to_lowercase(), word.to_lowercase());
+        // Two letters that changed places, which that measure does not see in short words.
+        let slip = strsim::osa_distance(&typed, &lower) <= 1;
+        let likeness = if slip { 1.0 } else { strsim::jaro(&typed, &lower) };
         if likeness > NEAR && best.is_none_or(|(most, _)| likeness > most) {
             best = Some((likeness, word));
         }
@@ -24,5 +27,6 @@ mod tests {
         assert_eq!(nearest("sttaus", known), Some("status"));
         assert_eq!(nearest("NAME", known), Some("name"));
         assert_eq!(nearest("colour", known), None);
+        assert_eq!(nearest("tow", ["one", "two"]), Some("two"));
     }
 }

@@ -195,6 +195,7 @@ async fn watch(
     let mut pause = FIRST_PAUSE;
     let mut failing_since = None;
     let mut told_silent = false;
+    let mut host = context.client.endpoint().clone();
     loop {
         seen(&vm);
         let verdict = verdict(goal, before, &vm);
@@ -241,9 +242,10 @@ async fn watch(
             // Whatever happened is a reason to look. A broken stream is none: the pause will do.
             () = next_event(&mut events, &vm) => {}
         }
-        let (before_host, looked) = (context.client.endpoint().clone(), context.client.vm(&vm.name).await);
-        if looked.is_ok() && *context.client.endpoint() != before_host {
-            context.hint(&format!("{before_host} is away; going on at {}", context.client.endpoint()));
+        let looked = context.client.vm(&vm.name).await;
+        if looked.is_ok() && *context.client.endpoint() != host {
+            let before = std::mem::replace(&mut host, context.client.endpoint().clone());
+            context.hint(&format!("{before} is away; going on at {host}"));
         }
         match looked {
             // The name may already be somebody else's.

@@ -2,6 +2,7 @@
 //! against it.
 
 pub(crate) mod documents;
+pub(crate) mod https;
 
 use bytes::Bytes;
 use http::{Request, Response, StatusCode, request::Parts};
@@ -16,7 +17,7 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
+    io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, BufReader},
     net::UnixListener,
     process::Command,
     task::JoinHandle,
@@ -34,17 +35,44 @@ pub(crate) type Line = String;
 /// An answer.
 pub(crate) type Reply = Response<Full<Bytes>>;
 
+/// What answers, and what is remembered of the questions.
+pub(crate) struct Service {
+    answer: Box<dyn Fn(&Parts, &[u8]) -> Reply + Send + Sync>,
+    asked: Mutex<Vec<Line>>,
+    heads: Mutex<Vec<Parts>>,
+}
+
+/// The connections that are open.
+pub(crate) type Connections = Arc<Mutex<Vec<JoinHandle<()>>>>;
+
 /// See the module.
 pub(crate) struct Fake {
     dir: tempfile::TempDir,
-    asked: Arc<Mutex<Vec<Line>>>,
+    service: Arc<Service>,
+    connections: Connections,
     task: JoinHandle<()>,
 }
 
 impl Drop for Fake {
     fn drop(&mut self) {
-        self.task.abort();
+        self.die();
     }
+}
+
+/// Answers on one connection until it ends.
+pub(crate) async fn take(stream: impl AsyncRead + AsyncWrite + Unpin, service: Arc<Service>) {
+    let answered = service_fn(move |request: Request<Incoming>| {
+        let service = Arc::clone(&service);
+        async move {
+            let (head, body) = request.into_parts();
+            let body = body.collect().await.unwrap().to_bytes();
+            service.asked.lock().unwrap().push(line(&head));
+            service.heads.lock().unwrap().push(head.clone());
+            Ok::<_, Infallible>((service.answer)(&head, &body))
+        }
+    });
+    // A client that goes away is none of a server's business.
+    let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), answered).await;
 }
 
 impl Fake {
@@ -57,30 +85,54 @@ impl Fake {
     pub(crate) fn serve_whole(answer: impl Fn(&Parts, &[u8]) -> Reply + Send + Sync + 'static) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let listener = UnixListener::bind(dir.path().join("api.sock")).unwrap();
-        let asked = Arc::new(Mutex::new(Vec::new()));
-        let (answer, kept) = (Arc::new(answer), Arc::clone(&asked));
-        let task = tokio::spawn(async move {
+        Self::in_dir(dir, answer, async move |connections, service| {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
-                let (answer, kept) = (Arc::clone(&answer), Arc::clone(&kept));
-                let service = service_fn(move |request: Request<Incoming>| {
-                    let (answer, kept) = (Arc::clone(&answer), Arc::clone(&kept));
-                    async move {
-                        let (head, body) = request.into_parts();
-                        let body = body.collect().await.unwrap().to_bytes();
-                        kept.lock().unwrap().push(line(&head));
-                        Ok::<_, Infallible>(answer(&head, &body))
-                    }
-                });
-                tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
+                connections.lock().unwrap().push(tokio::spawn(take(stream, Arc::clone(&service))));
             }
-        });
-        Self { dir, asked, task }
+        })
+    }
+
+    /// Serves over what `accept` accepts.
+    pub(crate) fn over<F>(
+        answer: impl Fn(&Parts, &[u8]) -> Reply + Send + Sync + 'static,
+        accept: impl FnOnce(Connections, Arc<Service>) -> F,
+    ) -> Self
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        Self::in_dir(tempfile::tempdir().unwrap(), answer, accept)
+    }
+
+    fn in_dir<F>(
+        dir: tempfile::TempDir,
+        answer: impl Fn(&Parts, &[u8]) -> Reply + Send + Sync + 'static,
+        accept: impl FnOnce(Connections, Arc<Service>) -> F,
+    ) -> Self
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let service = Arc::new(Service { answer: Box::new(answer), asked: Mutex::default(), heads: Mutex::default() });
+        let connections = Connections::default();
+        let task = tokio::spawn(accept(Arc::clone(&connections), Arc::clone(&service)));
+        Self { dir, service, connections, task }
+    }
+
+    /// Its machine loses power: it accepts nothing more, and what is open breaks off.
+    pub(crate) fn die(&self) {
+        self.task.abort();
+        self.connections.lock().unwrap().drain(..).for_each(|connection| connection.abort());
+        let _ = std::fs::remove_file(self.dir.path().join("api.sock"));
+    }
+
+    /// The heads of everything it was asked.
+    pub(crate) fn heads(&self) -> Vec<Parts> {
+        self.service.heads.lock().unwrap().clone()
     }
 
     /// Everything it was asked but the event stream, which comes and goes as it likes.
     pub(crate) fn asked(&self) -> Vec<Line> {
-        self.asked.lock().unwrap().iter().filter(|line| !line.contains("/events")).cloned().collect()
+        self.service.asked.lock().unwrap().iter().filter(|line| !line.contains("/events")).cloned().collect()
     }
 
     /// `waifuctl` with these arguments, in an environment without surprises, its stdin empty.
@@ -93,10 +145,22 @@ impl Fake {
     /// `waifuctl` with these arguments on a terminal of its own, where somebody types this and uses this editor. What it writes
     /// to stdout and stderr comes together, as on a terminal. `dir` is where it puts temporary files.
     pub(crate) async fn on_terminal(&self, args: &[&str], editor: &str, typed: &str, dir: &std::path::Path) -> Ended {
+        self.on_terminal_with("", args, editor, typed, dir).await
+    }
+
+    /// The same, with more in the environment: `A=b C=d`.
+    pub(crate) async fn on_terminal_with(
+        &self,
+        environment: &str,
+        args: &[&str],
+        editor: &str,
+        typed: &str,
+        dir: &std::path::Path,
+    ) -> Ended {
         let line: Vec<_> =
             [env!("CARGO_BIN_EXE_waifuctl")].iter().chain(args).map(|word| format!("'{word}'")).collect();
         // What is typed must not be mixed with what is shown; it is typed once the terminal has agreed to that.
-        let line = format!("stty -echo; echo {READY}; {}", line.join(" "));
+        let line = format!("stty -echo; echo {READY}; {environment} {}", line.join(" "));
         // script(1) is Debian's own way to a terminal, and in every installation.
         let mut command = Command::new("script");
         command.args(["-qec", &line, "/dev/null"]).env_clear().kill_on_drop(true);
@@ -121,7 +185,8 @@ impl Fake {
         Ended { code: status.code().unwrap_or(-1), out: shown.replace("\r\n", "\n"), err: String::new() }
     }
 
-    fn endpoint(&self) -> String {
+    /// Where it is.
+    pub(crate) fn endpoint(&self) -> String {
         format!("unix:{}", self.dir.path().join("api.sock").display())
     }
 
