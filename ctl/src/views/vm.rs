@@ -317,6 +317,10 @@ pub(crate) mod tests {
                 env: prod
                 team: a,b
               restart: on_failure
+              protected: false
+              autostart: true
+              firmware: bios
+              cpu_model: host
               ssh_keys:
               - ssh-ed25519 AAAA me
               - ssh-rsa BBBB you

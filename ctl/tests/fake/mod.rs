@@ -35,9 +35,12 @@ pub(crate) type Line = String;
 /// An answer.
 pub(crate) type Reply = Response<Full<Bytes>>;
 
+/// What a server says to a head and a body.
+type Answer = Box<dyn Fn(&Parts, &[u8]) -> Reply + Send + Sync>;
+
 /// What answers, and what is remembered of the questions.
 pub(crate) struct Service {
-    answer: Box<dyn Fn(&Parts, &[u8]) -> Reply + Send + Sync>,
+    answer: Answer,
     asked: Mutex<Vec<Line>>,
     heads: Mutex<Vec<Parts>>,
 }

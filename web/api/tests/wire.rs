@@ -320,7 +320,8 @@ fn events() {
             next_try: Some(at(15)),
         }),
     };
-    let seen = Observed::Vm { id: VmId::from_random([7; 16]), name: VmName::new("web-1").unwrap(), status: Box::new(status) };
+    let seen =
+        Observed::Vm { id: VmId::from_random([7; 16]), name: VmName::new("web-1").unwrap(), status: Box::new(status) };
     check(
         &seen,
         expect![[r#"
