@@ -214,7 +214,7 @@ pub(crate) fn concerns(item: &StreamItem, vm: &Vm) -> bool {
         StreamItem::Event(event) => matches!(&event.subject, Subject::Vm { id, .. } if *id == vm.id),
         StreamItem::Observed(Observed::Vm { id, .. }) => *id == vm.id,
         StreamItem::Observed(Observed::Node { name, .. }) => *name == vm.node,
-        StreamItem::Observed(Observed::Skipped) => true,
+        StreamItem::Observed(Observed::Skipped) | StreamItem::Forgotten(_) => true,
     }
 }
 

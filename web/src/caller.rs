@@ -8,7 +8,7 @@ use crate::problem::Failure;
 use axum::extract::FromRequestParts;
 use http::request::Parts;
 use std::{fmt, str::FromStr};
-use waifud_model::{command::Actor, ids::NodeId, token::Role};
+use waifud_model::{command::Actor, token::Role};
 
 /// Who sent a request, and what they may do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,16 +47,7 @@ impl FromStr for Caller {
         let parse = || {
             let (role, actor) = text.split_once(' ')?;
             let role = [Role::Viewer, Role::Operator, Role::Admin].into_iter().find(|r| r.to_string() == role)?;
-            let (kind, rest) = actor.split_once(':')?;
-            let actor = match kind {
-                "uid" => {
-                    let (uid, node) = rest.split_once('@')?;
-                    Actor::Local { node: node.parse::<NodeId>().ok()?, uid: uid.parse().ok()? }
-                }
-                "token" => Actor::Token(rest.parse().ok()?),
-                "node" => Actor::Node(rest.parse().ok()?),
-                _ => return None,
-            };
+            let actor = actor.parse().ok()?;
             Some(Self { actor, role })
         };
         parse().ok_or_else(|| CallerError(text.chars().take(80).collect()))
@@ -108,7 +99,7 @@ impl<S: Sync> FromRequestParts<S> for Admin {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use waifud_model::ids::TokenId;
+    use waifud_model::ids::{NodeId, TokenId};
 
     #[test]
     fn callers_travel_as_text() {

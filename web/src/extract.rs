@@ -5,6 +5,8 @@ use axum::extract::{FromRequestParts, Path as AxumPath, Query as AxumQuery};
 use http::{Uri, request::Parts};
 use serde::de::DeserializeOwned;
 use std::{fmt::Display, str::FromStr};
+use waifud_api::select::ObjectName;
+use waifud_model::event::SubjectKindError;
 
 /// The one variable part of the path.
 #[derive(Debug)]
@@ -18,6 +20,22 @@ impl<T: FromStr<Err: Display>, S: Send + Sync> FromRequestParts<S> for Path<T> {
             .await
             .map_err(|error| Failure::Path(error.body_text()))?;
         text.parse().map(Self).map_err(|error: T::Err| Failure::Path(error.to_string()))
+    }
+}
+
+/// The two variable parts of a path that name any object: its kind and its name.
+#[derive(Debug)]
+pub(crate) struct ObjectPath(pub(crate) ObjectName);
+
+impl<S: Send + Sync> FromRequestParts<S> for ObjectPath {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
+        let AxumPath((kind, name)) = AxumPath::<(String, String)>::from_request_parts(parts, state)
+            .await
+            .map_err(|error| Failure::Path(error.body_text()))?;
+        let kind = kind.parse().map_err(|error: SubjectKindError| Failure::Path(format!("the kind: {error}")))?;
+        ObjectName::new(kind, &name).map(Self).map_err(|error| Failure::Path(error.to_string()))
     }
 }
 

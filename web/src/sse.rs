@@ -24,14 +24,14 @@ use std::{
     sync::Arc,
 };
 use tokio::sync::watch;
-use waifud_api::event::{EventId, Observed as Seen, STREAM_EVENT, STREAM_OBSERVED};
+use waifud_api::event::{EventId, Forgotten, Observed as Seen, STREAM_EVENT, STREAM_FORGOTTEN, STREAM_OBSERVED};
 use waifud_consensus::{
     Applied, Handle,
-    state::{self, View},
+    state::{self, EventQuery, View},
 };
 use waifud_model::{
     command::Actor,
-    event::Event,
+    event::Place,
     ids::{NodeId, VmId},
     time::Timestamp,
 };
@@ -42,10 +42,29 @@ const BATCH: u32 = 256;
 /// If more VMs than this differ between two pictures, the reader had better read the list again.
 const SEEN_MAX: usize = 200;
 
-/// All events after `after`, for as long as the reader stays and may look.
-pub(crate) fn feed(app: &App, reader: Actor, after: EventId) -> impl Stream<Item = Result<Frame, FeedError>> + use<> {
+/// Where a stream begins.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Begin {
+    /// After an event that the reader has had, from whichever node. This one may not have applied as much yet: then it
+    /// waits until it has, and sends nothing twice.
+    Resume(Place),
+    /// After this place, which the reader does not know: it is told, so that it can resume before the first event comes.
+    At(Place),
+}
+
+/// All events after `begin` that the filter lets through, for as long as the reader stays and may look.
+pub(crate) fn feed(
+    app: &App,
+    reader: Actor,
+    begin: Begin,
+    filter: EventQuery,
+) -> impl Stream<Item = Result<Frame, FeedError>> + use<> {
     let observed = app.observer.observed();
     let shown = observed.borrow().clone();
+    let (cursor, ready) = match begin {
+        Begin::Resume(place) => (place, VecDeque::new()),
+        Begin::At(place) => (place, VecDeque::from([Frame::default().id(EventId::from(place).to_string())])),
+    };
     let feed = Feed {
         reader,
         clock: app.clock.clone(),
@@ -53,8 +72,10 @@ pub(crate) fn feed(app: &App, reader: Actor, after: EventId) -> impl Stream<Item
         applied: app.consensus.applied(),
         observed,
         shown,
-        cursor: after,
-        ready: VecDeque::new(),
+        filter: EventQuery { newest: false, limit: BATCH, ..filter },
+        cursor,
+        begun: false,
+        ready,
     };
     stream::try_unfold(feed, Feed::next)
 }
@@ -78,8 +99,12 @@ struct Feed {
     observed: watch::Receiver<Arc<Observed>>,
     /// The picture the reader knows.
     shown: Arc<Observed>,
-    /// The last log event the reader was sent.
-    cursor: EventId,
+    /// What the reader wants of the log's events.
+    filter: EventQuery,
+    /// Everything up to here was sent, or is not what the reader wants.
+    cursor: Place,
+    /// Was it looked whether what is wanted is still kept?
+    begun: bool,
     ready: VecDeque<Frame>,
 }
 
@@ -114,18 +139,31 @@ impl Feed {
 
     /// False: the reader may not look any more.
     async fn take_events(&mut self) -> Result<bool, FeedError> {
-        let (reader, now, after) = (self.reader.clone(), self.clock.now(), self.cursor);
+        let (reader, now, query) = (self.reader.clone(), self.clock.now(), self.filter.clone().after(self.cursor));
         let read = move |view: &View<'_>| {
             if !may_look(view, &reader, now)? {
                 return Ok(None);
             }
-            Ok(Some((events_after(view, after, BATCH)?, EventNames::read(view)?)))
+            let edges = (view.newest_event()?, view.events_forgotten()?);
+            Ok(Some((view.events(&query)?, edges, EventNames::read(view)?)))
         };
-        let Some((events, names)) = self.consensus.read(read).await? else { return Ok(false) };
+        let Some((events, (newest, forgotten), names)) = self.consensus.read(read).await? else { return Ok(false) };
+        if !std::mem::replace(&mut self.begun, true)
+            && let Some(edge) = forgotten.filter(|edge| self.cursor < *edge)
+        {
+            let forgotten = Forgotten { before: edge.into() };
+            self.ready.push_back(Frame::default().event(STREAM_FORGOTTEN).json_data(forgotten)?);
+        }
+        let whole = events.len() < BATCH as usize;
         for event in events {
+            self.cursor = event.place();
             let event = view::event(event, &names);
-            self.cursor = event.id;
             self.ready.push_back(Frame::default().id(event.id.to_string()).event(STREAM_EVENT).json_data(event)?);
+        }
+        // What the filter left out need not be looked at again, by this stream or by the one that resumes it.
+        if let Some(newest) = newest.filter(|newest| whole && self.cursor < *newest) {
+            self.cursor = newest;
+            self.ready.push_back(Frame::default().id(EventId::from(newest).to_string()));
         }
         Ok(true)
     }
@@ -152,18 +190,6 @@ fn may_look(view: &View<'_>, reader: &Actor, now: Timestamp) -> Result<bool, sta
         }
         Actor::Local { .. } | Actor::Node(_) => Ok(true),
     }
-}
-
-/// The events after one event, which may be in the middle of its index: about `limit`, and at least one if there is one.
-pub(crate) fn events_after(view: &View<'_>, after: EventId, limit: u32) -> Result<Vec<Event>, state::ReadError> {
-    let mut events = Vec::new();
-    if let Some(before) = after.index.checked_sub(1).filter(|_| after.seq < u32::MAX) {
-        // Whatever the limit, the view gives all events of an index or none.
-        events = view.events(before, 1)?;
-        events.retain(|event| event.index == after.index && event.seq > after.seq);
-    }
-    events.extend(view.events(after.index, limit)?);
-    Ok(events)
 }
 
 /// What differs between two pictures.

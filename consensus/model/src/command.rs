@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use std::{
     fmt,
     net::{Ipv4Addr, SocketAddr},
+    str::FromStr,
 };
 
 /// A command on its way into the log.
@@ -91,6 +92,32 @@ impl fmt::Display for Actor {
             Self::Token(id) => write!(f, "token:{id}"),
             Self::Node(id) => write!(f, "node:{id}"),
         }
+    }
+}
+
+/// A text that names no actor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("it names nobody who acts")]
+pub struct ActorError;
+
+impl FromStr for Actor {
+    type Err = ActorError;
+
+    /// Reads what `Display` writes.
+    fn from_str(text: &str) -> Result<Self, ActorError> {
+        let parse = || {
+            let (kind, rest) = text.split_once(':')?;
+            Some(match kind {
+                "uid" => {
+                    let (uid, node) = rest.split_once('@')?;
+                    Self::Local { node: node.parse().ok()?, uid: uid.parse().ok()? }
+                }
+                "token" => Self::Token(rest.parse().ok()?),
+                "node" => Self::Node(rest.parse().ok()?),
+                _ => return None,
+            })
+        };
+        parse().ok_or(ActorError)
     }
 }
 

@@ -35,4 +35,5 @@ pub mod state;
 pub mod template;
 pub mod time;
 pub mod token;
+mod verb;
 pub mod vm;

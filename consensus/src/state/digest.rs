@@ -24,7 +24,7 @@ pub const TABLES: [Table; 11] = [
     Table { name: "vms", key: "id" },
     Table { name: "join_tokens", key: "id" },
     Table { name: "api_tokens", key: "id" },
-    Table { name: "events", key: "number" },
+    Table { name: "events", key: "place" },
     Table { name: "requests", key: "origin, number" },
 ];
 

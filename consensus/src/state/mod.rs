@@ -26,7 +26,7 @@ mod view;
 pub use apply::{Accepted, FEATURE_LEVEL, apply};
 pub use brief::{DocumentBrief, VmBrief};
 pub use digest::{TABLES, Table};
-pub use events::SubjectKey;
+pub use events::{ByActor, BySubject, EventQuery, SubjectKey};
 pub use read::ReadError;
 pub use schema::{OpenError, open, open_reader};
 pub use stop::Halt;

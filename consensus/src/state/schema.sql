@@ -138,16 +138,24 @@ CREATE TABLE api_tokens (
 ) STRICT;
 
 CREATE TABLE events (
-    -- Counts without gaps, so that the oldest are found and counted without counting.
-    number  INTEGER NOT NULL PRIMARY KEY,
-    "index" INTEGER NOT NULL,
-    seq     INTEGER NOT NULL,
+    -- Index of the log × 2^20 + number within that command: the order of all events, on every node.
+    place   INTEGER NOT NULL PRIMARY KEY,
     at      INTEGER NOT NULL,
+    -- 1: by a person or their program; 0: by a node on its own account. Each is bounded for itself, so that no crash loop
+    -- pushes out who did what.
+    person  INTEGER NOT NULL CHECK (person IN (0, 1)),
+    -- Counts without gaps within the same, so that the oldest beyond the bound are found without counting.
+    nth     INTEGER NOT NULL,
+    -- Which object, by what never changes about it, and by the name it had then.
     subject TEXT    NOT NULL,
+    name    TEXT    NOT NULL,
+    actor   TEXT    NOT NULL,
+    kind    TEXT    NOT NULL,
     body    BLOB    NOT NULL,
-    UNIQUE ("index", seq)
+    UNIQUE (person, nth)
 ) STRICT;
-CREATE INDEX events_by_subject ON events (subject, number);
+CREATE INDEX events_by_subject ON events (subject);
+CREATE INDEX events_by_name ON events (name, subject);
 
 CREATE TABLE requests (
     -- 'client' or 'internal': each has its own lifetime and its own bounds.

@@ -3,7 +3,7 @@
 use super::{
     brief::VmBrief,
     digest,
-    events::{self, SubjectKey},
+    events::{self, EventQuery, SubjectKey},
     read::ReadError,
     requests,
     rows::{Cells, cloud_defaults, cluster, net_peer, node, template, token, vm},
@@ -16,7 +16,7 @@ use waifud_model::{
     cloud_init::CloudDefaults,
     command::{Actor, Reply, RequestKey},
     digest::Blake3,
-    event::{Change, Event},
+    event::{Change, Event, Place, SubjectKind},
     ids::{NodeId, TokenId, VmId},
     mesh::NetPeer,
     name::{NodeName, PeerName, TemplateName, VmName},
@@ -224,37 +224,34 @@ impl<'a> View<'a> {
         self.one(&sql, [token::key(id)], token::read_api)
     }
 
-    /// The events after Raft index `since`, in order: about `limit`, never only a part of one index's.
-    pub fn events(&self, since: u64, limit: u32) -> Result<Vec<Event>, ReadError> {
-        // No index is beyond what SQLite holds, so after the largest number there is nothing.
-        let since = i64::try_from(since).unwrap_or(i64::MAX);
-        let sql =
-            format!("SELECT {} FROM events WHERE \"index\" > ?1 ORDER BY \"index\", seq LIMIT ?2", events::COLUMNS);
-        let mut found = self.many(&sql, params![since, limit], events::read)?;
-        if let Some(last) = found.last()
-            && found.len() >= limit as usize
-        {
-            let sql = format!("SELECT {} FROM events WHERE \"index\" = ?1 AND seq > ?2 ORDER BY seq", events::COLUMNS);
-            let rest = self.many(&sql, params![last.index.cast_signed(), last.seq], events::read)?;
-            found.extend(rest);
-        }
-        Ok(found)
+    /// The events that match, in order.
+    pub fn events(&self, query: &EventQuery) -> Result<Vec<Event>, ReadError> {
+        events::find(*self, query)
     }
 
-    /// The newest events, at most `limit`, in order.
-    pub fn newest_events(&self, limit: u32) -> Result<Vec<Event>, ReadError> {
-        let sql = format!("SELECT {} FROM events ORDER BY number DESC LIMIT ?1", events::COLUMNS);
-        let mut found = self.many(&sql, [limit], events::read)?;
-        found.reverse();
-        Ok(found)
+    /// The commands of people that match, each with its events; the oldest first. The query's limit counts commands.
+    pub fn commands(&self, query: &EventQuery) -> Result<Vec<Vec<Event>>, ReadError> {
+        events::commands(*self, query)
     }
 
-    /// The newest events about one object, at most `limit`, in order; also about one that is gone.
-    pub fn events_about(&self, subject: &SubjectKey, limit: u32) -> Result<Vec<Event>, ReadError> {
-        let sql = format!("SELECT {} FROM events WHERE subject = ?1 ORDER BY number DESC LIMIT ?2", events::COLUMNS);
-        let mut found = self.many(&sql, params![subject.to_string(), limit], events::read)?;
-        found.reverse();
-        Ok(found)
+    /// All objects that ever had a name, as far as events remember.
+    pub fn named(&self, kind: SubjectKind, name: &str) -> Result<Vec<SubjectKey>, ReadError> {
+        events::named(*self, kind, name)
+    }
+
+    /// The newest event.
+    pub fn newest_event(&self) -> Result<Option<Place>, ReadError> {
+        events::newest(*self)
+    }
+
+    /// The place before which some events are not kept any more; none while all there ever were are.
+    pub fn events_forgotten(&self) -> Result<Option<Place>, ReadError> {
+        events::forgotten(*self)
+    }
+
+    /// The last place before all events of this moment and later.
+    pub fn event_before(&self, at: Timestamp) -> Result<Place, ReadError> {
+        events::before(*self, at)
     }
 
     /// What a node has promised to its VMs; those being deleted count until they are gone.
@@ -308,6 +305,23 @@ impl<'a> View<'a> {
         let mut statement = self.db.prepare_cached(sql)?;
         let mut rows = statement.query(params)?;
         rows.next()?.map(read).transpose()
+    }
+
+    /// Reads row after row, until `take` has enough.
+    pub(super) fn each(
+        &self,
+        sql: &str,
+        params: impl Params,
+        mut take: impl FnMut(&Row<'_>) -> Result<bool, ReadError>,
+    ) -> Result<(), ReadError> {
+        let mut statement = self.db.prepare_cached(sql)?;
+        let mut rows = statement.query(params)?;
+        while let Some(row) = rows.next()? {
+            if !take(row)? {
+                break;
+            }
+        }
+        Ok(())
     }
 
     pub(super) fn many<T>(

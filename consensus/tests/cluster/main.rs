@@ -7,5 +7,6 @@ mod commands;
 mod faults;
 mod growth;
 mod harness;
+mod history;
 mod storage;
 mod writes;

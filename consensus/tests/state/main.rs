@@ -4,6 +4,7 @@
 
 mod fixture;
 mod golden;
+mod history;
 mod property;
 mod reference;
 mod rules;

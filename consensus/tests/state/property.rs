@@ -12,7 +12,7 @@ use proptest::{
     test_runner::{TestCaseResult, TestRunner},
 };
 use std::{collections::BTreeMap, path::Path};
-use waifud_consensus::state::{self, Accepted, View, VmBrief};
+use waifud_consensus::state::{self, Accepted, EventQuery, View, VmBrief};
 use waifud_model::{
     command::Envelope,
     digest::Blake3,
@@ -52,7 +52,7 @@ fn compare(log: &[Envelope]) -> Result<(Vec<Outcome>, Blake3), TestCaseError> {
 
 /// Everything that is read in other ways than as a whole.
 fn agree(view: View<'_>, model: &Reference) -> TestCaseResult {
-    let events = view.events(0, u32::MAX).unwrap();
+    let events = view.events(&EventQuery::first(u32::MAX)).unwrap();
     let traces: Vec<_> = events.iter().map(|e| (e.index, e.seq, e.subject.clone(), e.kind)).collect();
     prop_assert_eq!(&traces, &model.events);
     for name in (0..2).map(template) {

@@ -1,7 +1,7 @@
 //! The rules that random logs reach too seldom, one by one.
 
 use crate::fixture::*;
-use waifud_consensus::state::{Halt, ReadError, SubjectKey, View};
+use waifud_consensus::state::{EventQuery, Halt, ReadError, View};
 use waifud_model::{
     command::{Actor, AddNode, Command, NewNode, Origin, Reply, VmReport},
     event::{Event, EventKind},
@@ -92,42 +92,11 @@ fn requests_are_bounded_in_number_and_bytes() {
 }
 
 #[test]
-fn events_are_bounded_in_number() {
-    let mut bench = Bench::cluster(1);
-    assert!(bench.view().events(0, 100).unwrap().len() > 5);
-    bench
-        .db
-        .execute("UPDATE events SET number = number + 199999 WHERE number = (SELECT max(number) FROM events)", [])
-        .unwrap();
-    bench.done(Command::SetCordon { node: node_id(0), cordoned: true });
-    let kept = bench.view().events(0, 100).unwrap();
-    assert_eq!(kept.len(), 2, "the newest two are within the bound");
-    assert_eq!(kept, bench.view().newest_events(2).unwrap());
-}
-
-#[test]
-fn events_of_one_command_are_never_parted() {
-    let mut bench = Bench::cluster(2);
-    (0..5).for_each(|n| drop(bench.done(create(n, 1))));
-    let since = bench.index;
-    bench.done(Command::RemoveNode { node: node_id(1), force: true });
-    let events = bench.view().events(since, 2).unwrap();
-    assert_eq!(events.len(), 6, "five VMs and the node, in one piece");
-    assert!(events.iter().enumerate().all(|(n, event)| event.index == bench.index && event.seq == n as u32));
-    assert_eq!(bench.view().events(bench.index, 10).unwrap(), []);
-    assert_eq!(bench.view().events(u64::MAX, 10).unwrap(), []);
-    let history = bench.view().events_about(&SubjectKey::Vm(vm_id(3)), 10).unwrap();
-    assert_eq!(history.iter().map(|e| e.kind).collect::<Vec<_>>(), [EventKind::Created, EventKind::Deleted]);
-    let newest = bench.view().events_about(&SubjectKey::Vm(vm_id(3)), 1).unwrap();
-    assert_eq!(newest[0].kind, EventKind::Deleted);
-}
-
-#[test]
 fn no_secret_enters_an_event() {
     let mut bench = Bench::cluster(2);
     bench.done(create(1, 0));
     bench.done(Command::CreateJoinToken(join_token(33)));
-    let events: Vec<Event> = bench.view().events(0, 1000).unwrap();
+    let events: Vec<Event> = bench.view().events(&EventQuery::first(1000)).unwrap();
     let text = format!("{events:?}");
     for secret in ["hunter2", "the key of the CA", "2121212121212121", &format!("{:?}", [33_u8; 32])] {
         assert!(!text.contains(secret), "{secret} in {text}");
@@ -218,11 +187,11 @@ fn reports_are_of_the_owner_and_their_errors_are_cut() {
     assert_eq!(bench.by(Actor::Node(node_id(1)), batch.clone()), Err(Reject::NotYours(node_id(1))));
     assert_eq!(bench.by(local(), batch.clone()), Err(Reject::NodesOnly));
     bench.by(Actor::Node(node_id(0)), batch).unwrap();
-    let event = bench.view().newest_events(1).unwrap().remove(0);
+    let event = bench.view().events(&EventQuery::last(1)).unwrap().remove(0);
     assert_eq!(event.changes[0].new.as_ref().map(String::len), Some(1024));
     let gone = Command::ReportVmEvents(vec![self::report(9, EventKind::Stopped, 1, false)]);
     assert_eq!(bench.by(Actor::Node(node_id(0)), gone).unwrap().reply, Reply::Done);
-    assert_eq!(bench.view().newest_events(1).unwrap(), [event], "nothing is said about a VM that is gone");
+    assert_eq!(bench.view().events(&EventQuery::last(1)).unwrap(), [event], "nothing is said about a VM that is gone");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use crate::{
 use futures::StreamExt as _;
 use waifud_api::{
     client::ClientError,
-    event::{Event, EventsQuery, Since, StreamItem},
+    event::{Event, EventsQuery, Forgotten, Since, StreamItem},
     time::Time,
 };
 use waifud_model::time::Timestamp;
@@ -71,7 +71,8 @@ async fn past(context: &Context, from: Option<Since>, limit: Option<u32>) -> Res
     loop {
         let left = limit.map(|limit| limit.saturating_sub(all.len() as u32));
         let page = left.map_or(EventsQuery::MAX_LIMIT, |left| left.min(EventsQuery::MAX_LIMIT));
-        let query = EventsQuery { since, limit: if from.is_none() { limit } else { Some(page) } };
+        let limit = if from.is_none() { limit } else { Some(page) };
+        let query = EventsQuery { since, limit, ..EventsQuery::default() };
         let events = context.fresh(context.client.events(query).await?);
         let whole = events.len() < page as usize;
         let last = events.last().map(|event| event.id);
@@ -94,6 +95,9 @@ async fn follow(context: &Context, since: Option<Since>) -> Result<(), Failure> 
                 context.out.item(&event)?;
             }
             Ok(StreamItem::Observed(_)) => {}
+            Ok(StreamItem::Forgotten(Forgotten { before })) => {
+                context.hint(&format!("some events before {before} are not kept any more"));
+            }
             Err(error @ ClientError::Unreachable(_)) => {
                 if !std::mem::replace(&mut told, true) {
                     context.hint(&format!("{error}; following goes on as soon as one does"));

@@ -6,18 +6,29 @@
 //!   event: event
 //!   data: {"id":"812.0","kind":"started",…}
 //!
+//!   id: 812                                         an id alone: to resume after, where no event came yet
+//!
+//!   event: forgotten                                events before this one are not kept any more
+//!   data: {"before":"640.0"}
+//!
 //!   event: observed                                 an observation: no id, may be missed, never repeated
 //!   data: {"kind":"vm","name":"web-1","status":{…}}
 //!
 //!   : keep-alive                                    a comment, at least every 15 s
 //! ```
 
-use crate::{schema, text::serde_by_text, time::Time, vm::VmStatus};
+use crate::{
+    schema,
+    select::{ActorSelector, Kinds, SubjectSelector},
+    text::serde_by_text,
+    time::Time,
+    vm::VmStatus,
+};
 use serde::{Deserialize, Serialize};
 use std::{fmt, str::FromStr};
 use utoipa::{IntoParams, ToSchema};
 use waifud_model::{
-    event::EventKind,
+    event::{EventKind, Place},
     ids::{NodeId, TokenId, VmId},
     name::{NodeName, PeerName, TemplateName, VmName},
 };
@@ -26,6 +37,9 @@ use waifud_model::{
 pub const STREAM_EVENT: &str = "event";
 /// The name of a server-sent event that holds a [`Observed`].
 pub const STREAM_OBSERVED: &str = "observed";
+
+/// The name of a server-sent event that holds a [`Forgotten`].
+pub const STREAM_FORGOTTEN: &str = "forgotten";
 
 /// One thing that happened.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -37,6 +51,9 @@ pub struct Event {
     pub at: Time,
     /// Who.
     pub actor: Actor,
+    /// By which command, in a word, as `create_vm`; empty from an older server.
+    #[serde(default)]
+    pub command: String,
     /// To what.
     pub subject: Subject,
     /// What.
@@ -61,8 +78,24 @@ impl EventId {
 }
 
 impl fmt::Display for EventId {
+    /// After all events of an index it is the index alone.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}", self.index, self.seq)
+        match self.seq {
+            u32::MAX => self.index.fmt(f),
+            seq => write!(f, "{}.{seq}", self.index),
+        }
+    }
+}
+
+impl From<Place> for EventId {
+    fn from(Place { index, seq }: Place) -> Self {
+        Self { index, seq }
+    }
+}
+
+impl From<EventId> for Place {
+    fn from(EventId { index, seq }: EventId) -> Self {
+        Self { index, seq }
     }
 }
 
@@ -196,6 +229,16 @@ pub enum StreamItem {
     Event(Event),
     /// An observation that is in no log.
     Observed(Observed),
+    /// Some of the events that were asked for are not kept any more.
+    Forgotten(Forgotten),
+}
+
+/// The stream was to begin where events are not kept any more: some are missing, and the rest follows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Forgotten {
+    /// Those that are missing came before this one.
+    #[schema(value_type = String)]
+    pub before: EventId,
 }
 
 /// Something a node sees at this moment. It is what makes lists move; what matters for ever is an [`Event`].
@@ -283,17 +326,35 @@ impl fmt::Display for Since {
 serde_by_text!(EventId, Since);
 
 /// The query of `GET /events`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, IntoParams)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct EventsQuery {
-    /// From where on, oldest first. A list without it ends with the newest event; a stream without it begins now.
+    /// Only later ones: after an event (`812.0`), after all of an index (`812`), or at and after a time. With it a list begins
+    /// there; without it, a list ends with the newest event, and a stream begins now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[param(value_type = Option<String>)]
     pub since: Option<Since>,
+    /// Only earlier ones than this event or moment; for lists. To page backwards, give the first event of the last page.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[param(value_type = Option<String>)]
+    pub before: Option<Since>,
     /// How many at most in a list; 100 if not given, at most 1000. A stream has no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[param(minimum = 1, maximum = 1000)]
     pub limit: Option<u32>,
+    /// Of which kinds, with commas between: `created,deleted`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[param(value_type = Option<String>)]
+    pub kind: Option<Kinds>,
+    /// About what: `vm`, `vm/web-1`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[param(value_type = Option<String>)]
+    pub subject: Option<SubjectSelector>,
+    /// By whom: `people`, `nodes`, `uid:1000`, `uid:1000@n1`, `token:ID`, `node:n1`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[param(value_type = Option<String>)]
+    pub actor: Option<ActorSelector>,
 }
 
 impl EventsQuery {
@@ -311,6 +372,9 @@ mod tests {
     fn cursors_read_and_show() {
         assert_eq!("812.3".parse(), Ok(Since::Event(EventId { index: 812, seq: 3 })));
         assert_eq!("812".parse(), Ok(Since::Event(EventId { index: 812, seq: u32::MAX })));
+        for text in ["812.3", "812"] {
+            assert_eq!(text.parse::<EventId>().unwrap().to_string(), text);
+        }
         let time = "2026-03-01T12:00:00.000Z";
         assert_eq!(time.parse::<Since>().unwrap().to_string(), time);
         for bad in ["", ".", "1.", ".1", "+1", "1.2.3", "-1", "99999999999999999999", "1.99999999999", "x"] {

@@ -2,6 +2,7 @@
 //!
 //! All names and ids that can stand in a path are made of letters, digits, `-` and `.`, so nothing needs escaping.
 
+use crate::select::ObjectName;
 use std::fmt::Display;
 use waifud_model::{
     ids::TokenId,
@@ -82,6 +83,17 @@ pub const TOKEN: &str = "/api/v1/tokens/{id}";
 /// [`StreamItem`](crate::event::StreamItem)s where `Accept` is `text/event-stream`.
 pub const EVENTS: &str = "/api/v1/events";
 
+/// `GET` gives the [`History`](crate::history::History) of a name (query [`HistoryQuery`](crate::history::HistoryQuery)).
+pub const HISTORY: &str = "/api/v1/history/{kind}/{name}";
+/// `GET` lists [`AuditEntry`](crate::history::AuditEntry)s (query [`AuditQuery`](crate::history::AuditQuery)), to admins.
+pub const AUDIT: &str = "/api/v1/audit";
+
+/// The path of what became of a name.
+#[must_use]
+pub fn history(object: &ObjectName) -> String {
+    filled(&filled(HISTORY, object.kind()), object.name())
+}
+
 fn filled(template: &str, value: impl Display) -> String {
     let (before, rest) = template.split_once('{').unwrap_or((template, "}"));
     let after = rest.split_once('}').map_or("", |(_, after)| after);
@@ -128,6 +140,7 @@ mod tests {
         let name = VmName::new("web-1").unwrap();
         assert_eq!(vm(VM, &name), "/api/v1/vms/web-1");
         assert_eq!(vm(VM_START, &name), "/api/v1/vms/web-1/start");
+        assert_eq!(history(&"vm/web-1".parse().unwrap()), "/api/v1/history/vm/web-1");
         assert_eq!(token(JOIN_TOKEN, TokenId::from_random(1)), "/api/v1/cluster/join-tokens/0000000000000001");
     }
 }

@@ -100,6 +100,10 @@ words_of!(
         Created, Changed, Deleting, Deleted, Started, Stopped, Crashed, Failed
     }
 );
+words_of!(
+    /// [`waifud_model::event::SubjectKind`].
+    SubjectKind = waifud_model::event::SubjectKind { Cluster, Node, Vm, Template, Token, Peer }
+);
 
 #[cfg(test)]
 mod tests {

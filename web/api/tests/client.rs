@@ -243,7 +243,7 @@ async fn a_stream_is_taken_up_after_its_last_event() {
         .into_iter()
         .map(|item| match item.unwrap() {
             StreamItem::Event(event) => event.id.index,
-            StreamItem::Observed(seen) => panic!("{seen:?}"),
+            other => panic!("{other:?}"),
         })
         .collect();
     assert_eq!(indexes, [6, 7, 8, 9]);

@@ -268,6 +268,7 @@ fn events() {
         id: EventId { index: 812, seq: 1 },
         at: at(0),
         actor: Actor::Local { node: "n1".to_owned(), uid: 0 },
+        command: "set_power".to_owned(),
         subject: Subject::Vm { id: VmId::from_random([7; 16]), name: VmName::new("web-1").unwrap() },
         kind: EventKind::Changed,
         changes: vec![Change {
@@ -279,28 +280,29 @@ fn events() {
     check(
         &event,
         expect![[r#"
-        {
-          "id": "812.1",
-          "at": "2025-10-09T08:53:20.000Z",
-          "actor": {
-            "kind": "local",
-            "node": "n1",
-            "uid": 0
-          },
-          "subject": {
-            "kind": "vm",
-            "id": "ec270707-0707-4707-8707-070707070707",
-            "name": "web-1"
-          },
-          "kind": "changed",
-          "changes": [
             {
-              "field": "desired",
-              "old": "running",
-              "new": "stopped"
-            }
-          ]
-        }"#]],
+              "id": "812.1",
+              "at": "2025-10-09T08:53:20.000Z",
+              "actor": {
+                "kind": "local",
+                "node": "n1",
+                "uid": 0
+              },
+              "command": "set_power",
+              "subject": {
+                "kind": "vm",
+                "id": "ec270707-0707-4707-8707-070707070707",
+                "name": "web-1"
+              },
+              "kind": "changed",
+              "changes": [
+                {
+                  "field": "desired",
+                  "old": "running",
+                  "new": "stopped"
+                }
+              ]
+            }"#]],
     );
     let status = VmStatus {
         state: VmState::Failed,

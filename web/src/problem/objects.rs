@@ -1,7 +1,13 @@
 //! Words for objects that do not exist, with the nearest one that does.
 
-use waifud_api::problem::{Problem, ProblemCode};
-use waifud_model::name::{NodeName, PeerName, TemplateName, VmName};
+use waifud_api::{
+    problem::{Problem, ProblemCode},
+    select::ObjectName,
+};
+use waifud_model::{
+    event::SubjectKind,
+    name::{NodeName, PeerName, TemplateName, VmName},
+};
 
 /// What was not found, and what may have been meant.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,6 +22,8 @@ pub(crate) enum Missing {
     Peer { name: PeerName, similar: Option<PeerName> },
     /// The template has no such version.
     Version { template: TemplateName, prefix: String },
+    /// No object has or had this name, as far as is remembered.
+    Past { object: ObjectName },
 }
 
 /// Words for a missing object.
@@ -41,6 +49,18 @@ pub(super) fn missing(missing: &Missing) -> Problem {
         Missing::Version { template, prefix } => {
             Problem::new(ProblemCode::NoSuchVersion, format!("template {template} has no version {prefix}"))
                 .with_remedy(format!("waifuctl template show {template}"))
+        }
+        Missing::Past { object } => {
+            let code = match object.kind() {
+                SubjectKind::Vm => ProblemCode::NoSuchVm,
+                SubjectKind::Node => ProblemCode::NoSuchNode,
+                SubjectKind::Template => ProblemCode::NoSuchTemplate,
+                SubjectKind::Token => ProblemCode::NoSuchToken,
+                SubjectKind::Peer => ProblemCode::NoSuchPeer,
+                SubjectKind::Cluster => ProblemCode::NotInitialised,
+            };
+            Problem::new(code, format!("there is no {object}, and none is remembered"))
+                .with_remedy(format!("waifuctl events --subject {} shows what happened lately", object.kind()))
         }
     }
 }

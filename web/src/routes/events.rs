@@ -1,11 +1,11 @@
-//! `/events`: as a list, or live.
+//! `/events`: as a list, or live; `/history` and `/audit`.
 
 use crate::{
     app::App,
-    caller::{Caller, Viewer},
-    extract::Query,
-    problem::Failure,
-    sse::{self, events_after},
+    caller::{Admin, Caller, Viewer},
+    extract::{ObjectPath, Query},
+    problem::{Failure, Missing},
+    sse,
     view::{self, EventNames},
 };
 use axum::{
@@ -19,12 +19,12 @@ use axum::{
 use http::{HeaderMap, HeaderValue, header};
 use std::time::Duration;
 use waifud_api::{
-    event::{Event, EventId, EventsQuery, Since},
+    event::{Event, EventId, EventsQuery},
     headers::{EVENT_STREAM, LAST_EVENT_ID},
+    history::{AuditEntry, AuditQuery, History, HistoryQuery},
     problem::Problem,
-    time::Time,
+    schema,
 };
-use waifud_consensus::state::{ReadError, View};
 
 /// A comment this often keeps proxies and sleeping laptops from taking the stream for dead.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
@@ -44,36 +44,42 @@ pub(super) async fn events(
 }
 
 async fn list(app: &App, query: EventsQuery) -> Result<Response, Failure> {
-    let limit = query.limit.unwrap_or(EventsQuery::DEFAULT_LIMIT);
-    if !(1..=EventsQuery::MAX_LIMIT).contains(&limit) {
-        return Err(Failure::Field { field: "limit", why: format!("1 to {}", EventsQuery::MAX_LIMIT) });
-    }
-    let newest = app.consensus.applied().borrow().index;
-    let (mut events, names) = app
-        .consensus
-        .read(move |view| {
-            let events = match query.since {
-                None => view.newest_events(limit)?,
-                Some(since) => events_after(view, after(view, since, newest)?, limit)?,
-            };
-            Ok((events, EventNames::read(view)?))
-        })
-        .await?;
-    events.truncate(limit as usize);
+    let limit = limited(query.limit)?;
+    let read = app.consensus.read(move |view| {
+        let query = view::event_query(view, query, limit)?;
+        Ok((view.events(&query)?, EventNames::read(view)?))
+    });
+    let (events, names) = read.await?;
     let shown: Vec<Event> = events.into_iter().map(|event| view::event(event, &names)).collect();
     Ok(Json(shown).into_response())
 }
 
+fn limited(limit: Option<u32>) -> Result<u32, Failure> {
+    let limit = limit.unwrap_or(EventsQuery::DEFAULT_LIMIT);
+    if (1..=EventsQuery::MAX_LIMIT).contains(&limit) {
+        return Ok(limit);
+    }
+    Err(Failure::Field { field: "limit", why: format!("1 to {}", EventsQuery::MAX_LIMIT) })
+}
+
 async fn stream(app: &App, caller: Caller, query: EventsQuery, headers: &HeaderMap) -> Result<Response, Failure> {
-    let newest = app.consensus.applied().borrow().index;
+    if query.before.is_some() || query.limit.is_some() {
+        return Err(Failure::Query("a stream has no end: before and limit are for lists".to_owned()));
+    }
+    let resumed = last_event_id(headers)?;
+    // The filter of a stream; where it begins is told apart.
+    let (filter, newest) = app
+        .consensus
+        .read(move |view| Ok((view::event_query(view, query, EventsQuery::MAX_LIMIT)?, view.newest_event()?)))
+        .await?;
     // A browser that connects again sends both; where it was is what it wants.
-    let after = match (last_event_id(headers)?, query.since) {
-        (Some(id), _) => id,
-        (None, Some(since)) => app.consensus.read(move |view| after(view, since, newest)).await?,
-        (None, None) => EventId { index: newest, seq: u32::MAX },
+    let begin = match (resumed, filter.after) {
+        (Some(id), _) => sse::Begin::Resume(id.into()),
+        (None, Some(after)) => sse::Begin::At(after),
+        (None, None) => sse::Begin::At(newest.unwrap_or(EventId::START.into())),
     };
     let keep_alive = KeepAlive::new().interval(KEEP_ALIVE).text("keep-alive");
-    let mut response = Sse::new(sse::feed(app, caller.actor, after)).keep_alive(keep_alive).into_response();
+    let mut response = Sse::new(sse::feed(app, caller.actor, begin, filter)).keep_alive(keep_alive).into_response();
     // Proxies must pass the events on one by one.
     response.headers_mut().insert("x-accel-buffering", HeaderValue::from_static("no"));
     Ok(response)
@@ -88,23 +94,32 @@ fn last_event_id(headers: &HeaderMap) -> Result<Option<EventId>, Failure> {
     })
 }
 
-/// The last event that is not wanted.
-fn after(view: &View<'_>, since: Since, newest: u64) -> Result<EventId, ReadError> {
-    match since {
-        Since::Event(id) => Ok(id),
-        Since::Time(at) => Ok(EventId { index: index_before(view, at, newest)?, seq: u32::MAX }),
-    }
+/// What became of a name: of each object that has or had it, gone ones too.
+#[utoipa::path(get, path = "/api/v1/history/{kind}/{name}", tag = "events",
+    params(("kind" = schema::SubjectKind, Path), ("name" = String, Path), HistoryQuery),
+    responses((status = 200, body = History),
+        (status = "4XX", body = Problem, content_type = "application/problem+json")))]
+pub(super) async fn history(
+    _: Viewer,
+    State(app): State<App>,
+    ObjectPath(object): ObjectPath,
+    Query(query): Query<HistoryQuery>,
+) -> Result<Json<History>, Failure> {
+    let limit = limited(query.limit)?;
+    let wanted = object.clone();
+    let found = app.consensus.read(move |view| view::history(view, &wanted, query.before, limit)).await?;
+    found.map(Json).ok_or(Failure::Missing(Missing::Past { object }))
 }
 
-/// The last index whose events are all before `at`. Log time never goes back, so halving finds it.
-fn index_before(view: &View<'_>, at: Time, newest: u64) -> Result<u64, ReadError> {
-    let (mut low, mut high) = (0, newest);
-    while low < high {
-        let middle = low + (high - low) / 2;
-        match view.events(middle, 1)?.last() {
-            Some(event) if event.at < at.0 => low = event.index,
-            _ => high = middle,
-        }
-    }
-    Ok(low)
+/// Who did what: the commands of people and their programs, oldest first.
+#[utoipa::path(get, path = "/api/v1/audit", tag = "events", params(AuditQuery),
+    responses((status = 200, body = Vec<AuditEntry>),
+        (status = "4XX", body = Problem, content_type = "application/problem+json")))]
+pub(super) async fn audit(
+    _: Admin,
+    State(app): State<App>,
+    Query(query): Query<AuditQuery>,
+) -> Result<Json<Vec<AuditEntry>>, Failure> {
+    let limit = limited(query.limit)?;
+    app.consensus.read(move |view| view::audit(view, query, limit)).await.map(Json).map_err(Into::into)
 }

@@ -50,6 +50,8 @@ fn api(app: &App) -> OpenApiRouter<App> {
         .routes(routes!(net::show_peer, net::remove_peer))
         .routes(routes!(tokens::list, tokens::create))
         .routes(routes!(tokens::revoke))
+        .routes(routes!(events::history))
+        .routes(routes!(events::audit))
         .routes(routes!(health::numbers))
         .layer(DefaultBodyLimit::max(crate::BODY_LIMIT_BYTES))
         .layer(from_fn_with_state(app.clone(), freshness::layer))

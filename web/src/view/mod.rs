@@ -8,6 +8,7 @@ mod cloud_init;
 mod cluster;
 mod event;
 mod gauges;
+mod history;
 mod list;
 mod net;
 mod node;
@@ -17,8 +18,9 @@ mod vm;
 
 pub(crate) use cloud_init::{defaults as cloud_defaults, told as cloud_init};
 pub(crate) use cluster::status as cluster_status;
-pub(crate) use event::{Names as EventNames, wire as event};
+pub(crate) use event::{Names as EventNames, query as event_query, wire as event};
 pub(crate) use gauges::gauges;
+pub(crate) use history::{audit, history};
 pub(crate) use list::VmList;
 pub(crate) use net::{find_peer as find_net_peer, net, peer as net_peer, peers as net_peers};
 pub(crate) use node::{find as find_node, list as nodes, one as node};

@@ -5,6 +5,7 @@ mod access;
 mod cloud_init;
 mod cluster;
 mod events;
+mod history;
 mod house;
 mod lists;
 mod net;

@@ -2,13 +2,13 @@
 //! the very next one on.
 
 use super::super::{rows, stop::Stop, view::View};
-use waifud_model::{command::Actor, ids::NodeId, reject::Reject, time::Timestamp, token::Role};
+use waifud_model::{command::Actor, event::Authority, ids::NodeId, reject::Reject, time::Timestamp, token::Role};
 
 /// What an actor may do at this point of the log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Standing {
     /// A person or their program.
-    Person(Role),
+    Person(Authority),
     /// A node, on its own account.
     Node(NodeId),
 }
@@ -19,12 +19,12 @@ impl Standing {
         let member = |node: NodeId| view.any("SELECT 1 FROM nodes WHERE id = ?1", [rows::node::key(node)]);
         let standing = match actor {
             // Who reaches a member's local socket is root or in its group. A removed node's word is worth nothing.
-            Actor::Local { node, .. } => member(*node)?.then_some(Self::Person(Role::Admin)),
+            Actor::Local { node, .. } => member(*node)?.then(Self::local),
             Actor::Node(node) => member(*node)?.then_some(Self::Node(*node)),
             Actor::Token(id) => view
                 .api_token(*id)?
                 .filter(|token| token.expires_at.is_none_or(|end| now < end))
-                .map(|token| Self::Person(token.role)),
+                .map(|token| Self::Person(Authority { role: token.role, token: Some(token.description) })),
         };
         standing.ok_or_else(|| Reject::UnknownActor.into())
     }
@@ -32,22 +32,34 @@ impl Standing {
     /// Of who makes the cluster: only its first node can know of it.
     pub(super) fn founder(actor: &Actor, first: NodeId) -> Result<Self, Reject> {
         match actor {
-            Actor::Local { node, .. } if *node == first => Ok(Self::Person(Role::Admin)),
+            Actor::Local { node, .. } if *node == first => Ok(Self::local()),
             Actor::Node(node) if *node == first => Ok(Self::Node(first)),
             _ => Err(Reject::UnknownActor),
         }
     }
 
-    /// For what people do.
-    pub(super) fn at_least(self, needed: Role) -> Result<(), Reject> {
+    fn local() -> Self {
+        Self::Person(Authority { role: Role::Admin, token: None })
+    }
+
+    /// As what a person acts.
+    pub(super) fn authority(&self) -> Option<&Authority> {
         match self {
-            Self::Person(role) if role >= needed => Ok(()),
+            Self::Person(authority) => Some(authority),
+            Self::Node(_) => None,
+        }
+    }
+
+    /// For what people do.
+    pub(super) fn at_least(&self, needed: Role) -> Result<(), Reject> {
+        match self {
+            Self::Person(person) if person.role >= needed => Ok(()),
             _ => Err(Reject::NotAllowed { needed }),
         }
     }
 
     /// For what people do, and a node to what is its own.
-    pub(super) fn at_least_or_owner(self, needed: Role, owner: NodeId) -> Result<(), Reject> {
+    pub(super) fn at_least_or_owner(&self, needed: Role, owner: NodeId) -> Result<(), Reject> {
         match self {
             Self::Node(_) => self.owner(owner),
             Self::Person(_) => self.at_least(needed),
@@ -55,7 +67,7 @@ impl Standing {
     }
 
     /// For what admins do, and any node on behalf of one.
-    pub(super) fn admin_or_node(self) -> Result<(), Reject> {
+    pub(super) fn admin_or_node(&self) -> Result<(), Reject> {
         match self {
             Self::Node(_) => Ok(()),
             Self::Person(_) => self.at_least(Role::Admin),
@@ -63,15 +75,15 @@ impl Standing {
     }
 
     /// For what only nodes do; gives the node.
-    pub(super) fn node(self) -> Result<NodeId, Reject> {
+    pub(super) fn node(&self) -> Result<NodeId, Reject> {
         match self {
-            Self::Node(node) => Ok(node),
+            Self::Node(node) => Ok(*node),
             Self::Person(_) => Err(Reject::NodesOnly),
         }
     }
 
     /// For what only the owner does.
-    pub(super) fn owner(self, owner: NodeId) -> Result<(), Reject> {
+    pub(super) fn owner(&self, owner: NodeId) -> Result<(), Reject> {
         let node = self.node()?;
         if node == owner { Ok(()) } else { Err(Reject::NotYours(node)) }
     }

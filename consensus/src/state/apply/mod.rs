@@ -16,7 +16,7 @@ mod tokens;
 mod vms;
 
 use super::{
-    events::Trail,
+    events::{Author, Trail},
     requests,
     rows::number,
     stop::{Halt, Stop},
@@ -95,7 +95,8 @@ fn attempt(db: &Connection, index: i64, envelope: &Envelope) -> Result<Accepted,
     if let Some(reply) = requests::recall(view, &who, request)? {
         return Ok(Accepted { reply, replayed: true });
     }
-    let mut work = Work { db, view, index, now, standing, trail: Trail::new(db, index, now, actor) };
+    let author = Author { actor, authority: standing.authority().cloned(), command: command.verb() };
+    let mut work = Work { db, view, index, now, standing, trail: Trail::new(db, index, now, author) };
     let reply = match command {
         Command::InitCluster(init) if !founded => cluster::init(&mut work, init)?,
         _ => dispatch(&mut work, command)?,

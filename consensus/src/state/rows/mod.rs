@@ -22,6 +22,7 @@ use std::str::FromStr;
 use waifud_model::{
     cloud_init::UserData,
     command::Origin,
+    event::EventKind,
     reject::Reject,
     size::ByteSize,
     template::ImageFormat,
@@ -158,6 +159,32 @@ impl Word for Role {
             Self::Viewer => "viewer",
             Self::Operator => "operator",
             Self::Admin => "admin",
+        }
+    }
+}
+
+impl Word for EventKind {
+    const ALL: &'static [Self] = &[
+        Self::Created,
+        Self::Changed,
+        Self::Deleting,
+        Self::Deleted,
+        Self::Started,
+        Self::Stopped,
+        Self::Crashed,
+        Self::Failed,
+    ];
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::Created => "created",
+            Self::Changed => "changed",
+            Self::Deleting => "deleting",
+            Self::Deleted => "deleted",
+            Self::Started => "started",
+            Self::Stopped => "stopped",
+            Self::Crashed => "crashed",
+            Self::Failed => "failed",
         }
     }
 }

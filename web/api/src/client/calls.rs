@@ -1,4 +1,4 @@
-//! One method for each call of the API, but for those of `cloud_init.rs`, `vm_change.rs` and `net.rs`. Each says in its types what goes in
+//! One method for each call of the API, but for those of `cloud_init.rs`, `history.rs`, `vm_change.rs` and `net.rs`. Each says in its types what goes in
 //! and out; how it is sent is `request.rs`.
 
 use super::{
@@ -7,7 +7,6 @@ use super::{
 };
 use crate::{
     cluster::ClusterStatus,
-    event::{Event, EventsQuery},
     filter::Filter,
     headers,
     node::Node,
@@ -282,17 +281,6 @@ impl Client {
     /// As every call: see [`ClientError`].
     pub async fn revoke_api_token(&self, id: TokenId) -> Result<Answer<()>, ClientError> {
         self.remove(paths::token(paths::TOKEN, id)).await
-    }
-
-    /// Past events, oldest first.
-    ///
-    /// # Errors
-    /// As every call: see [`ClientError`].
-    pub async fn events(&self, query: EventsQuery) -> Result<Answer<Vec<Event>>, ClientError> {
-        let mut pairs = Vec::new();
-        pairs.extend(query.since.map(|since| ("since", since.to_string())));
-        pairs.extend(query.limit.map(|limit| ("limit", limit.to_string())));
-        self.get(with_query(paths::EVENTS, &pairs)).await
     }
 }
 

@@ -3,11 +3,12 @@
 use super::{
     Client, ClientError,
     calls::with_query,
+    history::pairs,
     request::Request,
     sse::{Frame, Parser},
 };
 use crate::{
-    event::{STREAM_EVENT, STREAM_OBSERVED, Since, StreamItem},
+    event::{EventsQuery, STREAM_EVENT, STREAM_FORGOTTEN, STREAM_OBSERVED, Since, StreamItem},
     headers, paths,
 };
 use bytes::Bytes;
@@ -25,8 +26,8 @@ const LAST_PAUSE: Duration = Duration::from_secs(5);
 /// Events as they happen. See [`Client::event_stream`].
 struct EventStream {
     client: Client,
-    /// Where to begin if no event has come yet.
-    since: Option<Since>,
+    /// What is wanted, and where to begin if no event has come yet.
+    query: EventsQuery,
     /// The last id the stream told.
     last_id: String,
     open: Option<Open>,
@@ -56,9 +57,18 @@ impl Client {
         &self,
         since: Option<Since>,
     ) -> impl Stream<Item = Result<StreamItem, ClientError>> + Send + use<> {
+        self.filtered_event_stream(EventsQuery { since, ..EventsQuery::default() })
+    }
+
+    /// The same, of those events alone that the query's filters let through. Its `before` and `limit` are for lists and do
+    /// nothing here.
+    pub fn filtered_event_stream(
+        &self,
+        query: EventsQuery,
+    ) -> impl Stream<Item = Result<StreamItem, ClientError>> + Send + use<> {
         let state = EventStream {
             client: self.clone(),
-            since,
+            query: EventsQuery { before: None, limit: None, ..query },
             last_id: String::new(),
             open: None,
             waiting: VecDeque::new(),
@@ -90,12 +100,13 @@ impl EventStream {
         }
         self.not_before = Some(Instant::now() + self.pause);
         self.pause = (self.pause * 2).min(LAST_PAUSE);
-        let mut request = if self.last_id.is_empty() {
-            let since: Vec<_> = self.since.iter().map(|since| ("since", since.to_string())).collect();
-            Request::get(with_query(paths::EVENTS, &since))
-        } else {
-            Request::get(paths::EVENTS).header(headers::LAST_EVENT_ID, &self.last_id)
-        };
+        let resumed = !self.last_id.is_empty();
+        let since = self.query.since.filter(|_| !resumed);
+        let query = EventsQuery { since, ..self.query.clone() };
+        let mut request = Request::get(with_query(paths::EVENTS, &pairs(query).0));
+        if resumed {
+            request = request.header(headers::LAST_EVENT_ID, &self.last_id);
+        }
         request.answer_timeout = Some(self.client.inner.config.answer_timeout);
         let (endpoint, response) = self.client.send(&request.header("accept", headers::EVENT_STREAM)).await?;
         let kind = response.headers().get(reqwest::header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or("");
@@ -124,6 +135,7 @@ impl EventStream {
         let read = match frame.event.as_str() {
             STREAM_EVENT => serde_json::from_str(&frame.data).map(StreamItem::Event),
             STREAM_OBSERVED => serde_json::from_str(&frame.data).map(StreamItem::Observed),
+            STREAM_FORGOTTEN => serde_json::from_str(&frame.data).map(StreamItem::Forgotten),
             _ => return Ok(None),
         };
         read.map(Some).map_err(|e| ClientError::Protocol {

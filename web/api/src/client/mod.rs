@@ -6,7 +6,7 @@
 //!
 //! ```text
 //!   calls.rs   one method a call ──> request.rs  send: endpoint after endpoint, round after round ──> reqwest
-//!   cloud_init.rs, net.rs   more ──>     │
+//!   cloud_init.rs, history.rs, net.rs ──> │
 //!   events.rs  the live stream   ──>     │             (same Idempotency-Key each time)
 //!   relay.rs   the panel's proxy ──>     └── answer.rs  headers, JSON, problems
 //!   pin.rs     the first meeting: which certificates an endpoint shows
@@ -21,6 +21,7 @@ mod cloud_init;
 mod endpoint;
 mod error;
 mod events;
+mod history;
 mod net;
 mod pin;
 mod relay;

@@ -166,6 +166,16 @@ impl House {
         }
     }
 
+    /// Lets node `n` hear nothing of the others any more; they go on without it.
+    pub(crate) fn deafen(&self, n: u64) {
+        self.wire.deafen(Some(node_id(n)));
+    }
+
+    /// Lets it hear again.
+    pub(crate) fn mend(&self) {
+        self.wire.deafen(None);
+    }
+
     /// Cuts all nodes off from each other, and lets each see it.
     pub(crate) fn cut(&self) {
         self.wire.cut();
@@ -252,7 +262,7 @@ impl Node {
         self.propose_as(Actor::Local { node: self.app.node, uid: 0 }, key, command).await;
     }
 
-    async fn propose_as(&self, actor: Actor, key: &str, command: Command) {
+    pub(crate) async fn propose_as(&self, actor: Actor, key: &str, command: Command) {
         let body = Blake3::of(key.as_bytes());
         let request = RequestKey { key: key.to_owned(), body, origin: Origin::Internal };
         self.consensus.propose(Proposal { request, actor, command }).await.unwrap();

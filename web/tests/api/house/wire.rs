@@ -28,6 +28,8 @@ use waifud_web::{
 pub(crate) struct Wire {
     nodes: Mutex<BTreeMap<NodeId, Arc<Node>>>,
     cut: AtomicBool,
+    /// Whom nobody reaches.
+    deaf: Mutex<Option<NodeId>>,
 }
 
 impl Wire {
@@ -39,7 +41,14 @@ impl Wire {
         self.cut.store(true, Ordering::SeqCst);
     }
 
+    pub(crate) fn deafen(&self, node: Option<NodeId>) {
+        *self.deaf.lock().unwrap() = node;
+    }
+
     fn reach(&self, to: NodeId) -> Option<Arc<Node>> {
+        if *self.deaf.lock().unwrap() == Some(to) {
+            return None;
+        }
         if self.cut.load(Ordering::SeqCst) { None } else { self.nodes.lock().unwrap().get(&to).cloned() }
     }
 }
