@@ -145,7 +145,7 @@ fn states_keep_their_digest() {
     let mut bench = Bench::empty();
     let outcomes: Vec<bool> = envelopes().iter().map(|envelope| bench.apply(envelope).unwrap().is_ok()).collect();
     assert_eq!(outcomes.iter().filter(|accepted| !**accepted).count(), 1, "{outcomes:?}");
-    expect!["bdcab3c4f34a2c7467d370f0a10448ca20daa17cd971f911bc231a819b8c1357"]
+    expect!["a83a87e12f9e2fbe698109826e6d3dd5f82090b093428cac12fe9f149268f7d3"]
         .assert_eq(&bench.view().digest().unwrap().to_string());
 }
 

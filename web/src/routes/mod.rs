@@ -5,6 +5,7 @@
 mod answer;
 mod cloud_init;
 mod cluster;
+mod describe;
 mod events;
 mod health;
 mod net;

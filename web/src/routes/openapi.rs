@@ -1,5 +1,6 @@
 //! The description of the API, made from the handlers themselves.
 
+use super::describe;
 use crate::{caller::Viewer, problem::Failure};
 use axum::{Extension, response::IntoResponse};
 use bytes::Bytes;
@@ -32,9 +33,12 @@ pub(super) struct Document;
 pub(super) struct Rendered(Option<Bytes>);
 
 impl Rendered {
-    /// Writes it.
+    /// Completes and writes it.
     pub(super) fn of(document: &utoipa::openapi::OpenApi) -> Self {
-        let written = document.to_json();
+        let written = serde_json::to_value(document).and_then(|mut document| {
+            describe::complete(&mut document);
+            serde_json::to_vec(&document)
+        });
         if let Err(error) = &written {
             let error = error as &dyn std::error::Error;
             tracing::error!(error, "the OpenAPI document could not be written");
