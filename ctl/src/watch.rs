@@ -73,7 +73,7 @@ impl Wakes {
 fn moves_lists(item: &StreamItem) -> bool {
     match item {
         StreamItem::Event(event) => matches!(event.subject, Subject::Vm { .. } | Subject::Node { .. }),
-        StreamItem::Observed(_) => true,
+        StreamItem::Observed(_) | StreamItem::Forgotten(_) => true,
     }
 }
 
