@@ -9,8 +9,9 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
 self=$here/$(basename "${BASH_SOURCE[0]}")
 
 build=(gcc libc6-dev pkg-config)
-# Taken from one suite: they depend on each other by exact version.
-virtual=(libvirt-dev libvirt-daemon-system libvirt-daemon-driver-qemu libvirt-clients qemu-system-x86 qemu-utils)
+# Taken from one suite: they depend on each other by exact version. Newer ones of libvirt bring systemd-container in their own
+# version of systemd; the Debian packages are tried in it.
+virtual=(libvirt-dev libvirt-daemon-system libvirt-daemon-driver-qemu libvirt-clients qemu-system-x86 qemu-utils systemd-container)
 # The network of hosts and guests, and the making of the tiny guest.
 lab=(curl dnsmasq-base ebtables iproute2 iptables jq nftables
 	busybox-static cpio dosfstools fdisk mtools syslinux syslinux-common)

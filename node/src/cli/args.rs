@@ -79,6 +79,26 @@ pub(super) fn command() -> Command {
         )
         .subcommand(Command::new("run").about("Serve, until told to stop; guests run on"))
         .subcommand(Command::new("status").about("How this node and its cluster are, from the daemon that runs here"))
+        .subcommand(
+            Command::new("stop-guests").about("Shut this node's guests down before the host does").long_about(
+                "Shuts this node's guests down, and switches off those that have not shut down after [hypervisor] \
+                 shutdown_grace. For the host's shutdown, after the daemon has ended: what is wanted stays as it is, so \
+                 the daemon starts the guests again at the next boot. To stop a VM for good: waifuctl stop.",
+            ),
+        )
+        .subcommand(
+            Command::new("completions").about("Print a completion script for a shell").arg(
+                Arg::new("shell").required(true).value_parser(value_parser!(clap_complete::Shell)).help("the shell"),
+            ),
+        )
+        .subcommand(
+            Command::new("manpage").about("Write manual pages into a directory").arg(
+                Arg::new("dir")
+                    .required(true)
+                    .value_parser(value_parser!(PathBuf))
+                    .help("the directory; it is made if it is not there"),
+            ),
+        )
 }
 
 impl<'a> Invocation<'a> {

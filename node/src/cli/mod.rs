@@ -1,9 +1,10 @@
-//! The command line of `waifud`: `init`, `join`, `run`, `status`.
+//! The command line of `waifud`: `init`, `join`, `run`, `status`, and what packages and service managers ask for.
 //!
 //! In: arguments, the environment. Out: an exit status, results on stdout, everything else on stderr. What a command does
 //! is in the library; here it is only asked for.
 
 mod args;
+mod documents;
 mod output;
 mod status;
 
@@ -27,12 +28,17 @@ use waifud_node::{
 
 /// Refused or failed.
 const FAILED: u8 = 1;
-/// The command line or the configuration is wrong.
+/// The command line or the configuration is wrong, or this machine is no member: to try again changes nothing. The unit in
+/// `package/` knows this number.
 const USAGE: u8 = 2;
 
 /// Runs the command that the arguments name.
 pub(crate) fn main() -> ExitCode {
     let matches = args::command().get_matches();
+    // What they write does not depend on the configuration, and they are asked where there is none.
+    if let Some(written) = documents::write(&matches) {
+        return written.map_or_else(|error| fail(FAILED, &error), |()| ExitCode::SUCCESS);
+    }
     let invocation = match Invocation::read(&matches) {
         Ok(invocation) => invocation,
         Err(error) => return fail(USAGE, &error),
@@ -46,8 +52,13 @@ pub(crate) fn main() -> ExitCode {
     runtime.shutdown_background();
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(FAILED, error.as_ref()),
+        Err(error) => fail(code(error.as_ref()), error.as_ref()),
     }
+}
+
+fn code(error: &(dyn Error + 'static)) -> u8 {
+    let lasting = error.downcast_ref().is_some_and(daemon::RunError::is_lasting);
+    if lasting { USAGE } else { FAILED }
 }
 
 fn fail(code: u8, error: &dyn Error) -> ExitCode {
@@ -62,6 +73,7 @@ async fn dispatch(invocation: &Invocation<'_>) -> Result<(), Box<dyn Error>> {
         "join" => join(config, matches).await,
         "run" => run(config).await,
         "status" => status::status(config).await,
+        "stop-guests" => stop_guests(config).await,
         other => Err(format!("there is no command {other:?}").into()),
     }
 }
@@ -74,7 +86,7 @@ async fn init(config: &Config) -> Result<(), Box<dyn Error>> {
             .await?;
     output::result(&format!("cluster {} of one node, {}", made.cluster, made.node.name));
     output::hint(&format!(
-        "peers reach it at {}; start it with `waifud run` (or `systemctl start waifud`),\n\
+        "peers reach it at {}; start it with `waifud run` (or `systemctl enable --now waifud`),\n\
          then let other machines in: `waifuctl cluster token create` here, `waifud join` there",
         made.node.advertise
     ));
@@ -94,7 +106,18 @@ async fn join(config: &Config, matches: &ArgMatches) -> Result<(), Box<dyn Error
     };
     let joined = daemon::join(config, &token, newcomer).await?;
     output::result(&format!("node {} of cluster {}, {} members", joined.node, joined.cluster, joined.members));
-    output::hint("start it with `waifud run` (or `systemctl start waifud`)");
+    output::hint("start it with `waifud run` (or `systemctl enable --now waifud`)");
+    Ok(())
+}
+
+async fn stop_guests(config: &Config) -> Result<(), Box<dyn Error>> {
+    output::log_to_stderr();
+    let stopped = daemon::stop_guests(config).await?;
+    output::result(&format!(
+        "{} guests shut down, {} switched off",
+        stopped.shut_down.len(),
+        stopped.switched_off.len()
+    ));
     Ok(())
 }
 

@@ -33,10 +33,13 @@ mod random;
 mod reconcile_ports;
 mod run;
 mod skew;
+mod stop_guests;
 mod upkeep;
+mod watchdog;
 mod workload;
 
 pub use init::{InitError, Initialised, init};
 pub use join::{JoinError, Joined, join};
 pub use reconcile_ports::{NodeProposer, ReplicaIntent};
 pub use run::{RunError, run};
+pub use stop_guests::{StopGuestsError, StoppedGuests, stop_guests};

@@ -14,7 +14,7 @@ use super::{
     raft_link::{RaftCalls, RaftLink, RaftSnapshots},
     random::SystemRandom,
     reconcile_ports::ReconcileTasks,
-    skew, upkeep,
+    skew, upkeep, watchdog,
     workload::{self, Workload},
 };
 use crate::{
@@ -137,6 +137,14 @@ struct LocalNode {
     consensus: Handle,
 }
 
+impl RunError {
+    /// True if to be started again would change nothing: somebody has to do something first.
+    #[must_use]
+    pub const fn is_lasting(&self) -> bool {
+        matches!(self, Self::NoMember(_) | Self::Removed(_))
+    }
+}
+
 impl LocalNode {
     async fn open(config: &Config, layout: &Layout) -> Result<Self, RunError> {
         let cluster = layout.cluster();
@@ -210,6 +218,7 @@ impl LocalNode {
         let socket = LocalSocket::bind(&config.api.socket, config.api.socket_group.as_deref())?;
         tracker.spawn(socket.serve(self.me, router, stop.clone()));
         ready();
+        tracker.spawn(watchdog::keep(config.api.socket.clone(), alive, stop.clone()));
         tracing::info!(node = %self.me, name = %self.name, socket = %config.api.socket.display(), "waifud serves");
 
         let Some((cluster, record)) = self.wait_for_record(&mut known, stop).await? else { return Ok(()) };
@@ -277,8 +286,9 @@ impl LocalNode {
         let member = standing.wait_for(|s| *s == Standing::Member);
         match stop.run_until_cancelled(member).await {
             Some(Ok(_)) => {}
-            Some(Err(_)) => return Err(RunError::FollowerDied),
-            None => return Ok(None),
+            // It ends by the same signal, and may be the first to.
+            Some(Err(_)) if !stop.is_cancelled() => return Err(RunError::FollowerDied),
+            Some(Err(_)) | None => return Ok(None),
         }
         let me = self.me;
         let read = self.consensus.read(move |view| Ok((view.cluster()?, view.node(me)?))).await?;
@@ -341,6 +351,8 @@ async fn wait_for_end(standing: &mut watch::Receiver<Standing>, stop: &Cancellat
     loop {
         match stop.run_until_cancelled(standing.changed()).await {
             None => return Ok(()),
+            // It ends by the same signal, and may be the first to.
+            Some(Err(_)) if stop.is_cancelled() => return Ok(()),
             Some(Err(_)) => return Err(RunError::FollowerDied),
             Some(Ok(())) if *standing.borrow_and_update() == Standing::Removed => tracing::error!(
                 "this node was removed from the cluster; stop waifud and remove its cluster directory to join again"
@@ -353,6 +365,10 @@ async fn wait_for_end(standing: &mut watch::Receiver<Standing>, stop: &Cancellat
 /// Tells systemd, where it listens, that clients are served.
 fn ready() {
     notify(&[sd_notify::NotifyState::Ready]);
+}
+
+fn alive() {
+    notify(&[sd_notify::NotifyState::Watchdog]);
 }
 
 fn stopping() {

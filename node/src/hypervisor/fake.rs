@@ -190,16 +190,18 @@ impl FakeHypervisor {
 
     /// A domain that has a VM's name and UUID but belongs to somebody else. It runs.
     pub fn add_foreign(&self, vm: VmId) {
-        let guest = Guest {
-            ours: false,
-            spec: None,
-            ip: Ipv4Addr::UNSPECIFIED,
-            state: DomainState::Running,
-            started: None,
-            deaf: false,
-            life: 0,
-            started_at: tokio::time::Instant::now(),
-        };
+        self.add(vm, false);
+    }
+
+    /// A domain of ours that runs, made by nobody here.
+    pub fn add_running(&self, vm: VmId) {
+        self.add(vm, true);
+    }
+
+    fn add(&self, vm: VmId, ours: bool) {
+        let (ip, started_at) = (Ipv4Addr::UNSPECIFIED, tokio::time::Instant::now());
+        let state = DomainState::Running;
+        let guest = Guest { ours, spec: None, ip, state, started: None, deaf: false, life: 0, started_at };
         lock(&self.world).guests.insert(vm, guest);
     }
 

@@ -6,5 +6,6 @@
 mod creates;
 mod garbage;
 mod quorum;
+mod rolling;
 mod support;
 mod templates;

@@ -1,0 +1,118 @@
+#!/usr/bin/env bash
+# package.sh [--dev] [--arch amd64|arm64] [OUT]: builds the Debian packages waifud and waifuctl, and a waifuctl that needs
+# no libraries, into OUT (target/package unless told). Prints what it made.
+#
+#   --dev    of the programs that the tests run, which are built already: for the test of the packages themselves
+#   --arch   for another architecture than this machine's, with Debian's cross compiler and libraries
+#
+# Releases are built on the oldest Debian that they are for: its C library is the least that they need.
+set -euo pipefail
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
+root=$(realpath "$here/../..")
+cargo_deb_version=3.8.0
+declare -A gnu=([amd64]=x86_64-linux-gnu [arm64]=aarch64-linux-gnu)
+declare -A triple=([amd64]=x86_64-unknown-linux-gnu [arm64]=aarch64-unknown-linux-gnu)
+
+die() { echo "package: $*" >&2 && exit 1; }
+
+dev='' arch=$(dpkg --print-architecture) own=$(dpkg --print-architecture)
+while [[ ${1:-} == --* ]]; do
+	case "$1" in
+	--dev) dev=1 && shift ;;
+	--arch) arch=${2:-} && shift 2 ;;
+	*) sed -n '2,/^set -/s/^# \{0,1\}//p' "$0" >&2 && exit 2 ;;
+	esac
+done
+[ -n "${triple[$arch]:-}" ] || die "--arch amd64 or arm64"
+[ -z "$dev" ] || [ "$arch" = "$own" ] || die "--dev is for this machine alone"
+target=$(realpath -m "${CARGO_TARGET_DIR:-$root/target}")
+out=$(realpath -m "${1:-$target/package}")
+stage=$target/package-stage/$arch
+laid=$stage/$([ "$arch" = "$own" ] || echo "${triple[$arch]}/")release
+cargo_deb=$target/tools/bin/cargo-deb
+
+# Debug, for it runs for a second; without lzma, for then the machine's own xz compresses.
+tool() {
+	[ "$("$cargo_deb" --version 2> /dev/null)" = $cargo_deb_version ] ||
+		cargo install --quiet --locked --debug --no-default-features --root "$target/tools" cargo-deb@$cargo_deb_version
+}
+
+# Libraries of the other architecture, unpacked where only this build finds them.
+cross() {
+	local sysroot=$target/lab/sysroot-$arch gcc=${gnu[$arch]}-gcc upper
+	command -v "$gcc" > /dev/null || die "$gcc is missing: apt-get install gcc-${gnu[$arch]//_/-}"
+	rustup target add "${triple[$arch]}" > /dev/null 2>&1 || die "rustup has no ${triple[$arch]}"
+	if [ ! -d "$sysroot" ]; then
+		rm -rf "$sysroot.new"
+		"$here/debian-sources.sh" | mmdebstrap --quiet --variant=extract --architecture="$arch" --include=libvirt-dev \
+			bookworm "$sysroot.new" > /dev/null
+		mv "$sysroot.new" "$sysroot"
+	fi
+	upper=${triple[$arch]//-/_} && upper=${upper^^}
+	export "CARGO_TARGET_${upper}_LINKER=$gcc" "CC_${triple[$arch]//-/_}=$gcc"
+	# What libvirt's library itself needs is looked for where the program will run.
+	export "CARGO_TARGET_${upper}_RUSTFLAGS=-L native=$sysroot/usr/lib/${gnu[$arch]} -C link-arg=-Wl,--allow-shlib-undefined"
+	export PKG_CONFIG_ALLOW_CROSS=1 PKG_CONFIG_SYSROOT_DIR=$sysroot
+	export PKG_CONFIG_LIBDIR=$sysroot/usr/lib/${gnu[$arch]}/pkgconfig:$sysroot/usr/share/pkgconfig
+}
+
+# The programs, and beside them those of this machine that write manual pages and completions.
+build() {
+	WAIFUD_REQUIRE_PANEL=1 "$here/build.sh" > /dev/null
+	programs=$target/debug
+	[ -z "$dev" ] || return 0
+	[ "$arch" = "$own" ] || cross
+	WAIFUD_REQUIRE_PANEL=1 cargo build --quiet --locked --release --manifest-path "$root/Cargo.toml" \
+		--target "${triple[$arch]}" --package waifud-node --package waifuctl
+	programs=$target/${triple[$arch]}/release
+}
+
+# Lays out what the [package.metadata.deb] of node/ and ctl/ name, where cargo-deb looks for it.
+lay_out() {
+	local program
+	rm -rf "$stage" && mkdir -p "$laid" "$out"
+	for program in waifud waifuctl; do
+		stripped "$programs/$program" "$laid/$program"
+		"$target/debug/$program" manpage "$laid/$program.man"
+		gzip --best --no-name "$laid/$program.man"/*
+		for shell in bash zsh fish; do
+			"$target/debug/$program" completions "$shell" > "$laid/$program.$shell"
+		done
+	done
+	# The one setting that a package answers itself: it brings the group.
+	sed 's/^# \(socket_group = "waifud"\)$/\1/' "$root/node/docs/waifud.example.toml" > "$laid/waifud.toml"
+	grep -q '^socket_group' "$laid/waifud.toml" || die "waifud.example.toml has no line for socket_group"
+}
+
+stripped() { # FROM TO
+	local tool=strip
+	[ "$arch" = "$own" ] || tool=${gnu[$arch]}-strip
+	"$tool" --strip-debug -o "$2" "$1" && chmod 755 "$2"
+}
+
+deb() { # DIRECTORY [VARIANT]
+	local options=(--no-build --no-strip --deb-revision "" --output "$out")
+	[ -z "$dev" ] || options+=(--fast)
+	[ "$arch" = "$own" ] || options+=(--target "${triple[$arch]}")
+	[ -z "${2:-}" ] || options+=(--variant "$2")
+	(cd "$root/$1" && CARGO_TARGET_DIR=$stage "$cargo_deb" deb "${options[@]}")
+}
+
+# For machines that are not Debian, and for looking into one from elsewhere. It asks the name servers of /etc/resolv.conf
+# itself, so names that only the machine's own resolver knows are unknown to it; the package's asks the machine.
+static() {
+	local musl=${triple[$arch]/gnu/musl}
+	rustup target add "$musl" > /dev/null 2>&1 || die "rustup has no $musl"
+	cargo build --quiet --locked --release --manifest-path "$root/Cargo.toml" --target "$musl" --package waifuctl
+	install -m 755 "$target/$musl/release/waifuctl" "$out/waifuctl-static-$arch"
+	! readelf --program-headers "$out/waifuctl-static-$arch" | grep -q INTERP || die "waifuctl is not static"
+	echo "$out/waifuctl-static-$arch"
+}
+
+tool
+build
+lay_out
+deb node "$([ "$arch" != arm64 ] || echo arm64)"
+deb ctl
+[ -n "$dev" ] || [ "$arch" != "$own" ] || static
