@@ -1,6 +1,7 @@
 //! The daemon.
 
 pub mod config;
+pub mod console;
 pub mod daemon;
 pub mod facts;
 pub mod faults;

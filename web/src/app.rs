@@ -3,6 +3,7 @@
 //! Operations take the two or three fields they need, not the whole; this struct exists because axum's state is one value.
 
 use crate::{
+    console::Consoles,
     digest::DigestCache,
     metrics::Metrics,
     ports::{Clock, Forwarder, Images, JoinTokens, Observed, Observer, Random, Tasks},
@@ -30,6 +31,8 @@ pub struct App {
     pub images: Arc<dyn Images>,
     /// This node's reconciler.
     pub tasks: Arc<dyn Tasks>,
+    /// The consoles of this node's guests.
+    pub consoles: Arc<dyn Consoles>,
     /// The encoder of join tokens.
     pub join_tokens: Arc<dyn JoinTokens>,
     /// The wall clock.

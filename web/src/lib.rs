@@ -15,6 +15,7 @@ mod app;
 pub mod bearer;
 pub mod caller;
 mod conditional;
+pub mod console;
 mod digest;
 mod extract;
 mod freshness;

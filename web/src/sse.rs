@@ -183,7 +183,7 @@ impl Feed {
 }
 
 /// A stream outlives the moment at which its reader was let in. Revoking a token is an event, so it ends the stream at once.
-fn may_look(view: &View<'_>, reader: &Actor, now: Timestamp) -> Result<bool, state::ReadError> {
+pub(crate) fn may_look(view: &View<'_>, reader: &Actor, now: Timestamp) -> Result<bool, state::ReadError> {
     match reader {
         Actor::Token(id) => {
             Ok(view.api_token(*id)?.is_some_and(|token| token.expires_at.is_none_or(|until| now < until)))

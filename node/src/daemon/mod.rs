@@ -13,6 +13,7 @@
 
 mod cache;
 mod clock;
+mod console_ports;
 mod desk;
 mod guest_services;
 mod guests;

@@ -2,6 +2,7 @@
 
 use super::{
     clock::{self, WallClock},
+    console_ports::GuestConsoles,
     desk::{Desk, TokenMint},
     guest_services::{self, GuestServicesError},
     https::{self, HttpsError},
@@ -19,6 +20,7 @@ use super::{
 };
 use crate::{
     config::Config,
+    console::{Consoles, SerialLogs},
     facts::{self, Facts, FactsError},
     images::{AddressPolicy, DownloadSettings, ImageError, Limits, Store, StoreSettings},
 };
@@ -206,8 +208,8 @@ impl LocalNode {
             store_settings(config, layout),
             Arc::new(GossipImagePeers::new(self.peers.clone(), gossip.clone())),
         )?);
-        let tasks = ReconcileTasks::default();
-        let app = self.app(&store, &tasks, stop);
+        let (tasks, consoles) = (ReconcileTasks::default(), GuestConsoles::default());
+        let app = self.app(&store, &tasks, &consoles, stop);
         let router = waifud_web::router(app.clone());
         self.peers.register(Protocol::Raft, Arc::new(RaftCalls(consensus.clone())));
         self.peers.register(Protocol::Snapshot, Arc::new(RaftSnapshots(consensus.clone())));
@@ -242,6 +244,8 @@ impl LocalNode {
         let workload =
             Workload::start(config, layout, &cluster, &record, &facts, store, gossip, consensus, stop).await?;
         tasks.attach(workload.reconciler());
+        let logs = SerialLogs::new(layout.serial());
+        consoles.attach(Consoles::start(self.name.clone(), workload.hypervisor(), logs, stop.clone()));
         let needs = guest_services::Needs {
             config,
             layout,
@@ -259,7 +263,13 @@ impl LocalNode {
         ended
     }
 
-    fn app(&self, store: &Arc<Store>, tasks: &ReconcileTasks, stop: &CancellationToken) -> App {
+    fn app(
+        &self,
+        store: &Arc<Store>,
+        tasks: &ReconcileTasks,
+        consoles: &GuestConsoles,
+        stop: &CancellationToken,
+    ) -> App {
         App {
             node: self.me,
             name: self.name.clone(),
@@ -269,6 +279,7 @@ impl LocalNode {
             forwarder: Arc::new(PeerForwarder::new(self.peers.clone())),
             images: Arc::new(WebImages::new(store.clone(), self.gossip.clone())),
             tasks: Arc::new(tasks.clone()),
+            consoles: Arc::new(consoles.clone()),
             join_tokens: Arc::new(TokenMint),
             clock: Arc::new(WallClock),
             random: Arc::new(SystemRandom),

@@ -36,6 +36,8 @@ pub(super) enum StepError {
     Volume(#[from] VolumeError),
     #[error(transparent)]
     Image(#[from] ImageError),
+    #[error("the console's log cannot be removed")]
+    Log(#[source] std::io::Error),
     #[error(transparent)]
     Network(#[from] NetworkError),
     #[error("template {} has no version {} any more", .0.template, .0.version.short())]
@@ -106,7 +108,11 @@ impl Hands {
             (Step::Shutdown, _) => self.hypervisor.shutdown(id).await?,
             (Step::ForceStop, _) => self.hypervisor.force_stop(id).await?,
             (Step::Undefine, _) => self.hypervisor.undefine(id).await?,
-            (Step::RemoveVolume, _) => self.volumes.remove(id).await?,
+            (Step::RemoveVolume, _) => {
+                // First what was written on its console: without a volume nobody would come back for it.
+                self.shape.logs().remove(id).map_err(StepError::Log)?;
+                self.volumes.remove(id).await?;
+            }
             (Step::ReleaseAddress, _) => {
                 let of_record = wanted.map(|wanted| (wanted.vm.ip, wanted.vm.mac));
                 let of_mark = seen.domain.as_ref().map(|domain| (domain.ip, Mac::of(domain.ip)));
@@ -133,7 +139,15 @@ impl Hands {
                 };
                 self.hypervisor.define(&self.shape.domain(vm, volume, seed, self.network.attachment())).await?;
             }
-            (Step::Start, Some(Wanted { vm, .. })) => self.hypervisor.start(id, vm.generation).await?,
+            (Step::Start, Some(Wanted { vm, .. })) => {
+                if !seen.domain.as_ref().is_some_and(|domain| domain.state.is_active())
+                    && let Err(error) = self.shape.logs().begin(id)
+                {
+                    // The guest is worth more than the place in its log.
+                    tracing::warn!(vm = %id, %error, "a guest's start is not noted in its console's log");
+                }
+                self.hypervisor.start(id, vm.generation).await?;
+            }
             // A plan without a record has none of the steps that need one, and reports are sent by the task.
             _ => {}
         }

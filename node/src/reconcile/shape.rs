@@ -1,6 +1,7 @@
 //! The domain that a VM's record makes on this node. Pure.
 
 use crate::{
+    console::SerialLogs,
     hypervisor::{Accel, Cpus, Disk, DiskCache, DomainSpec, Machine, Memory, Nic, Smbios},
     net::Attachment,
     volumes::Volume,
@@ -61,7 +62,7 @@ impl Shape {
                 filter: attachment.filter,
                 mtu: attachment.mtu,
             },
-            serial_log: self.console_log(vm),
+            serial_log: self.logs().path(vm.id),
             accel: self.accel,
             arch: self.arch,
             machine: Machine::usual(self.arch),
@@ -71,10 +72,10 @@ impl Shape {
         }
     }
 
-    /// Where a guest's console goes.
+    /// Where the guests' consoles go.
     #[must_use]
-    pub fn console_log(&self, vm: &Vm) -> PathBuf {
-        self.console_dir.join(format!("{}.log", vm.id))
+    pub fn logs(&self) -> SerialLogs {
+        SerialLogs::new(self.console_dir.clone())
     }
 }
 

@@ -42,6 +42,12 @@ pub const VM_RENAME: &str = "/api/v1/vms/{name}/rename";
 /// `GET` gives a [`CloudInit`](crate::cloud_init::CloudInit), to operators; `PUT` replaces it (query
 /// [`CloudInitQuery`](crate::cloud_init::CloudInitQuery)) and gives a [`CloudInitSaved`](crate::cloud_init::CloudInitSaved).
 pub const VM_CLOUD_INIT: &str = "/api/v1/vms/{name}/cloud-init";
+/// `GET` becomes a WebSocket (query [`ConsoleQuery`](crate::console::ConsoleQuery)), for operators.
+pub const VM_CONSOLE: &str = "/api/v1/vms/{name}/console";
+/// `GET` becomes a WebSocket of RFB, for operators.
+pub const VM_VNC: &str = "/api/v1/vms/{name}/vnc";
+/// `GET` gives text (query [`LogsQuery`](crate::console::LogsQuery)), to operators.
+pub const VM_LOGS: &str = "/api/v1/vms/{name}/logs";
 /// `GET` lists [`Template`](crate::template::Template)s.
 pub const TEMPLATES: &str = "/api/v1/templates";
 /// `GET` gives a [`Template`](crate::template::Template); `DELETE` (204) takes

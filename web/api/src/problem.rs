@@ -152,7 +152,7 @@ pub enum ProblemCode {
     BeingDeleted,
     /// It is protected from being deleted.
     Protected,
-    /// It is not to run.
+    /// It is not to run, or does not.
     NotRunning,
     /// It was changed in between.
     Stale,
@@ -262,7 +262,7 @@ impl ProblemCode {
             Self::InUse => ("in_use", 409, Exit::Conflict, "VMs stand on it"),
             Self::BeingDeleted => ("being_deleted", 409, Exit::Conflict, "It is being deleted"),
             Self::Protected => ("protected", 409, Exit::Failed, "It is protected"),
-            Self::NotRunning => ("not_running", 409, Exit::Conflict, "It is not to run"),
+            Self::NotRunning => ("not_running", 409, Exit::Conflict, "It does not run"),
             Self::Stale => ("stale", 412, Exit::Conflict, "It was changed in between"),
             Self::KeyReused => ("key_reused", 422, Exit::Conflict, "The idempotency key was used for another request"),
             Self::NoNodeFits => ("no_node_fits", 409, Exit::Failed, "No node can take the VM"),

@@ -4,13 +4,17 @@
 //! wrong here and now with names instead of ids, the evidence, and what to do next. Internal detail goes to the log, never
 //! into an answer. Nothing here decides whether a request fails.
 
+mod console;
 mod import;
 mod objects;
 mod refusal;
 mod reject;
 mod request;
 
-use crate::ports::{ImportError, MintError};
+use crate::{
+    console::ConsoleError,
+    ports::{ImportError, MintError},
+};
 use axum::{
     Json,
     response::{IntoResponse, Response},
@@ -124,6 +128,22 @@ pub(crate) enum Failure {
     /// The secret of a token was shown once already.
     #[error("the secret was shown already")]
     SecretShown,
+    /// The path is for WebSockets.
+    #[error("no WebSocket is asked for")]
+    NoWebSocket,
+    /// A page of another web site asks.
+    #[error("asked by a page of another site")]
+    CrossSite,
+    /// Only the owner can do it, and it is silent.
+    #[error("{node}, the owner of {vm}, is silent")]
+    OwnerSilent { vm: VmName, node: NodeName },
+    /// The console of a guest cannot be had.
+    #[error("no console of {vm}")]
+    Console {
+        vm: VmName,
+        #[source]
+        error: ConsoleError,
+    },
     /// Something that cannot be, unless this program is wrong.
     #[error("{0}")]
     Internal(&'static str),
@@ -179,6 +199,10 @@ impl Failure {
             Self::Linearize(error) => linearize(error),
             Self::Import(error) => import::words(error),
             Self::Behind { wanted, applied } => behind(*wanted, *applied),
+            Self::NoWebSocket => console::no_websocket(),
+            Self::CrossSite => console::cross_site(),
+            Self::OwnerSilent { vm, node } => console::owner_silent(vm, node),
+            Self::Console { vm, error } => console::words(vm, error),
             Self::NotInitialised => Problem::new(ProblemCode::NotInitialised, "this node is in no cluster yet")
                 .with_remedy("waifud init, or waifud join TOKEN"),
             Self::SecretShown => Problem::new(

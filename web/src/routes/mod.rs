@@ -5,6 +5,7 @@
 mod answer;
 mod cloud_init;
 mod cluster;
+mod console;
 mod describe;
 mod events;
 mod health;
@@ -61,6 +62,9 @@ fn api(app: &App) -> OpenApiRouter<App> {
     let lasting = OpenApiRouter::default()
         .routes(routes!(templates::add_version))
         .routes(routes!(events::events))
+        .routes(routes!(console::console))
+        .routes(routes!(console::vnc))
+        .routes(routes!(console::logs))
         .layer(DefaultBodyLimit::disable())
         .layer(from_fn_with_state(app.clone(), freshness::layer));
     let public = OpenApiRouter::default().routes(routes!(health::healthz)).routes(routes!(health::readyz));

@@ -15,6 +15,8 @@ use utoipa::OpenApi;
         description = "Any node answers for the whole cluster. Changes take an Idempotency-Key, failures are problem documents \
                        (RFC 9457), and a VM's ETag is its generation."
     ),
+    // Frames of a WebSocket, which no path names.
+    components(schemas(waifud_api::console::FromConsole, waifud_api::console::ToConsole)),
     tags(
         (name = "vms", description = "Virtual machines"),
         (name = "templates", description = "What their disks start from"),

@@ -3,7 +3,7 @@
 use super::NOW;
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures::TryStreamExt;
+use futures::{TryStreamExt, stream};
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
@@ -12,8 +12,14 @@ use std::{
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
-use tokio::sync::watch;
-use waifud_api::vm::LastError;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    sync::{mpsc, watch},
+};
+use waifud_api::{
+    console::{FromConsole, LogsQuery, Seat},
+    vm::LastError,
+};
 use waifud_model::{
     digest::{Blake3, Sha256},
     ids::{TokenId, VmId},
@@ -22,6 +28,7 @@ use waifud_model::{
     template::ImageFormat,
     time::Timestamp,
 };
+use waifud_web::console::{Attached, ConsoleError, Consoles, Heard, Line, Log, Said, Viewer};
 use waifud_web::ports::{
     Clock, ImageSource, Images, ImportError, Imported, JoinTokens, MintError, MintedToken, Observed, Observer, Random,
     Tasks,
@@ -89,6 +96,85 @@ impl Tasks for FakeTasks {
     fn last_error(&self, vm: VmId) -> Option<LastError> {
         assert!(!self.broken.load(Ordering::SeqCst), "a fault of the program");
         self.errors.lock().unwrap().get(&vm).cloned()
+    }
+}
+
+/// What a fake console does when it is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Answers {
+    #[default]
+    Opens,
+    Off,
+    /// Not at all.
+    Hangs,
+}
+
+/// Consoles that say who looks and give back what is typed, in capitals; screens that greet; a log that never changes.
+#[derive(Debug, Default)]
+pub(crate) struct FakeConsoles {
+    pub(crate) answers: Mutex<Answers>,
+    /// Sessions that have not ended.
+    pub(crate) open: Arc<AtomicU64>,
+}
+
+/// What a fake guest wrote.
+pub(crate) const LOG: &str = "boot\nlogin: ";
+
+impl FakeConsoles {
+    async fn answer(&self) -> Result<(), ConsoleError> {
+        let answers = *self.answers.lock().unwrap();
+        match answers {
+            Answers::Opens => Ok(()),
+            Answers::Off => Err(ConsoleError::Off),
+            Answers::Hangs => std::future::pending().await,
+        }
+    }
+}
+
+#[async_trait]
+impl Consoles for FakeConsoles {
+    async fn attach(&self, _: VmId, viewer: Viewer) -> Result<Attached, ConsoleError> {
+        self.answer().await?;
+        let (say, output) = mpsc::channel(8);
+        let (input, mut heard) = mpsc::channel(8);
+        let open = Arc::clone(&self.open);
+        open.fetch_add(1, Ordering::SeqCst);
+        tokio::spawn(async move {
+            let Viewer { vm, who, .. } = viewer;
+            let hello = FromConsole::Hello { vm, node: "owner".parse().unwrap(), seat: Seat::Taken { by: who } };
+            say.send(Said::Told(hello)).await.unwrap();
+            while let Some(heard) = heard.recv().await {
+                let said = match heard {
+                    Heard::Bytes(bytes) if &bytes[..] == b"end" => break,
+                    Heard::Bytes(bytes) => Said::Bytes(bytes.to_ascii_uppercase().into()),
+                    Heard::Told(told) => Said::Bytes(format!("{told:?}").into()),
+                };
+                if say.send(said).await.is_err() {
+                    break;
+                }
+            }
+            open.fetch_sub(1, Ordering::SeqCst);
+        });
+        Ok(Attached { output, input })
+    }
+
+    async fn screen(&self, _: VmId) -> Result<Box<dyn Line>, ConsoleError> {
+        self.answer().await?;
+        let (ours, mut guests) = tokio::io::duplex(64);
+        tokio::spawn(async move {
+            guests.write_all(b"RFB 003.008\n").await.unwrap();
+            let mut version = [0; 12];
+            guests.read_exact(&mut version).await.unwrap();
+            guests.write_all(&version).await.unwrap();
+        });
+        Ok(Box::new(ours))
+    }
+
+    async fn log(&self, _: VmId, part: LogsQuery) -> Result<Log, ConsoleError> {
+        self.answer().await?;
+        let from = usize::try_from(part.from.unwrap_or(0)).unwrap();
+        let bytes = Bytes::from_static(&LOG.as_bytes()[from..]);
+        Ok(Log { offset: from as u64, bytes: Box::pin(stream::iter([Ok(bytes)])) })
     }
 }
 

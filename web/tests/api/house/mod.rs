@@ -6,11 +6,14 @@ mod log;
 mod wire;
 
 pub(crate) use answer::{Answer, delete, get, json, read_stream};
+pub(crate) use fakes::{Answers, LOG};
 pub(crate) use log::Log;
 
 use axum::{Router, body::Body};
-use fakes::{Counter, FakeImages, FakeJoinTokens, FakeObserver, FakeTasks, Still};
+use fakes::{Counter, FakeConsoles, FakeImages, FakeJoinTokens, FakeObserver, FakeTasks, Still};
 use http::{Method, Request};
+use hyper::{body::Incoming, client::conn::http1::SendRequest};
+use hyper_util::{rt::TokioIo, service::TowerToHyperService};
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
@@ -19,7 +22,7 @@ use std::{
     time::Duration,
 };
 use tempfile::TempDir;
-use tokio::sync::watch;
+use tokio::{sync::watch, task::JoinHandle};
 use tower::ServiceExt;
 use waifud_consensus::{Config, Handle, Liveness, Proposal};
 use waifud_model::{
@@ -68,6 +71,7 @@ pub(crate) struct Node {
     pub(crate) observed: watch::Sender<Arc<Observed>>,
     pub(crate) images: Arc<FakeImages>,
     pub(crate) tasks: Arc<FakeTasks>,
+    pub(crate) consoles: Arc<FakeConsoles>,
     liveness: watch::Sender<Liveness>,
 }
 
@@ -234,6 +238,7 @@ impl Node {
         let observed = watch::Sender::new(Arc::new(observed));
         let images = Arc::new(FakeImages::default());
         let tasks = Arc::new(FakeTasks::default());
+        let consoles = Arc::new(FakeConsoles::default());
         let app = App {
             node: id,
             name: NodeName::new(format!("n{n}")).unwrap(),
@@ -243,13 +248,14 @@ impl Node {
             forwarder: transport,
             images: images.clone(),
             tasks: tasks.clone(),
+            consoles: consoles.clone(),
             join_tokens: Arc::new(FakeJoinTokens),
             clock: Arc::new(Still),
             random: Arc::new(Counter::from(n << 32)),
             metrics: Arc::new(Metrics::default()),
             digests: Arc::new(DigestCache::default()),
         };
-        Self { router: waifud_web::router(app.clone()), app, consensus, observed, images, tasks, liveness }
+        Self { router: waifud_web::router(app.clone()), app, consensus, observed, images, tasks, consoles, liveness }
     }
 
     /// Lets this node tell its end of the mesh.
@@ -290,6 +296,27 @@ impl Node {
         let actor = Actor::Local { node: self.app.node, uid: 0 };
         request.extensions_mut().insert(Caller { actor, role });
         self.send(request).await
+    }
+
+    /// A connection of HTTP/1.1 on which all comes from `caller`, and the task that serves it.
+    pub(crate) async fn connect(&self, caller: Caller) -> (SendRequest<Body>, JoinHandle<()>) {
+        let (ours, theirs) = tokio::io::duplex(1 << 16);
+        let router = self.router.clone();
+        let service = tower::service_fn(move |request: Request<Incoming>| {
+            let mut request = request.map(Body::new);
+            request.extensions_mut().insert(caller.clone());
+            router.clone().oneshot(request)
+        });
+        let serving = tokio::spawn(async move {
+            let served = hyper::server::conn::http1::Builder::new()
+                .serve_connection(TokioIo::new(theirs), TowerToHyperService::new(service))
+                .with_upgrades();
+            // How the asker ends it is the asker's business.
+            let _ = served.await;
+        });
+        let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(ours)).await.unwrap();
+        tokio::spawn(connection.with_upgrades());
+        (sender, serving)
     }
 
     /// Sends a request as it is.

@@ -15,7 +15,6 @@ use std::{
     },
     time::Duration,
 };
-use tower::ServiceExt;
 use waifud_consensus::{RpcKind, Transport, TransportError};
 use waifud_model::ids::NodeId;
 use waifud_web::{
@@ -102,7 +101,8 @@ impl Forwarder for End {
         let Some(node) = self.wire.reach(to) else {
             return Err(ForwardError { to, source: "cut".into() });
         };
-        request.extensions_mut().insert(caller.clone());
-        Ok(node.router.clone().oneshot(request).await.unwrap())
+        request.headers_mut().insert("host", "peer".parse().unwrap());
+        let (mut sender, _) = node.connect(caller.clone()).await;
+        Ok(sender.send_request(request).await.unwrap().map(Body::new))
     }
 }

@@ -1,0 +1,194 @@
+//! A WebSocket and a console, until either ends.
+//!
+//! In: an open WebSocket, and what the node gave for it. Out: frames both ways. A viewer that cannot be heard any more is
+//! let go, and so is one whose token was revoked: a console outlives the moment at which its viewer was let in.
+
+use super::port::{Attached, Heard, Line, Said};
+use crate::{app::App, sse::may_look};
+use axum::extract::ws::{CloseFrame, Message, WebSocket, close_code};
+use bytes::{Bytes, BytesMut};
+use futures::{
+    SinkExt as _, StreamExt as _,
+    stream::{SplitSink, SplitStream},
+};
+use std::time::Duration;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    time::{MissedTickBehavior, interval, timeout},
+};
+use waifud_api::console::ToConsole;
+use waifud_consensus::Handle;
+use waifud_model::command::Actor;
+
+/// How often a viewer is asked for a sign of life, and whether they still may look.
+const PING: Duration = Duration::from_secs(10);
+/// A viewer without a sign of life for so long is gone: three questions.
+const DEADLINE: Duration = Duration::from_secs(30);
+/// How long a last word may take.
+const FAREWELL: Duration = Duration::from_secs(1);
+/// What is read from a screen at once.
+const CHUNK: usize = 32 << 10;
+
+/// Who looks, to be asked again and again whether they may.
+#[derive(Debug, Clone)]
+pub(crate) struct Reader {
+    app: App,
+    actor: Actor,
+}
+
+/// Why a session ends, as the viewer is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// The viewer left.
+    Left,
+    /// No sign of life.
+    Silent,
+    /// The node stops, or the guest's end is gone: connecting again is worth a try.
+    Away,
+    /// The guest is off.
+    Over,
+    /// They may not look any more.
+    Forbidden,
+}
+
+impl Reader {
+    /// `actor`, by this node's replica.
+    pub(crate) fn new(app: &App, actor: Actor) -> Self {
+        Self { app: app.clone(), actor }
+    }
+
+    /// Returns when they may not look any more.
+    async fn forbidden(&self) -> End {
+        let mut tick = interval(PING);
+        loop {
+            tick.tick().await;
+            if !self.may_look(&self.app.consensus).await {
+                return End::Forbidden;
+            }
+        }
+    }
+
+    async fn may_look(&self, consensus: &Handle) -> bool {
+        let (actor, now) = (self.actor.clone(), self.app.clock.now());
+        consensus.read(move |view| may_look(view, &actor, now)).await.unwrap_or_else(|error| {
+            // Without a replica nobody can be refused for good; it is asked again soon.
+            tracing::warn!(%error, "it cannot be told whether a viewer still may look");
+            true
+        })
+    }
+}
+
+/// A serial console.
+pub(crate) async fn serial(socket: WebSocket, attached: Attached, reader: Reader) {
+    let (mut sink, mut stream) = socket.split();
+    let Attached { mut output, input } = attached;
+    let shown = async {
+        let mut ping = pings();
+        loop {
+            let message = tokio::select! {
+                biased;
+                said = output.recv() => match said {
+                    Some(Said::Bytes(bytes)) => Message::Binary(bytes),
+                    Some(Said::Told(told)) => match serde_json::to_string(&told) {
+                        Ok(json) => Message::Text(json.into()),
+                        Err(error) => {
+                            tracing::error!(%error, "a word about a console cannot be written");
+                            continue;
+                        }
+                    },
+                    None => return End::Away,
+                },
+                _ = ping.tick() => Message::Ping(Bytes::new()),
+            };
+            if sink.send(message).await.is_err() {
+                return End::Left;
+            }
+        }
+    };
+    let typed = async {
+        loop {
+            let heard = match next(&mut stream).await {
+                Ok(Message::Binary(bytes)) => Heard::Bytes(bytes),
+                Ok(Message::Text(text)) => match serde_json::from_str::<ToConsole>(&text) {
+                    Ok(told) => Heard::Told(told),
+                    Err(error) => {
+                        tracing::debug!(%error, "a viewer's word does not read");
+                        continue;
+                    }
+                },
+                Ok(_) => continue,
+                Err(end) => return end,
+            };
+            if input.send(heard).await.is_err() {
+                return End::Away;
+            }
+        }
+    };
+    let end = tokio::select! { end = shown => end, end = typed => end, end = reader.forbidden() => end };
+    farewell(sink, end).await;
+}
+
+/// A screen: bytes and nothing else.
+pub(crate) async fn screen(socket: WebSocket, line: Box<dyn Line>, reader: Reader) {
+    let (mut sink, mut stream) = socket.split();
+    let (mut from_guest, mut to_guest) = tokio::io::split(line);
+    let shown = async {
+        let mut ping = pings();
+        loop {
+            let mut chunk = BytesMut::with_capacity(CHUNK);
+            let message = tokio::select! {
+                biased;
+                read = from_guest.read_buf(&mut chunk) => match read {
+                    Ok(0) | Err(_) => return End::Over,
+                    Ok(_) => Message::Binary(chunk.freeze()),
+                },
+                _ = ping.tick() => Message::Ping(Bytes::new()),
+            };
+            if sink.send(message).await.is_err() {
+                return End::Left;
+            }
+        }
+    };
+    let typed = async {
+        loop {
+            match next(&mut stream).await {
+                Ok(Message::Binary(bytes)) if to_guest.write_all(&bytes).await.is_err() => return End::Over,
+                Ok(_) => {}
+                Err(end) => return end,
+            }
+        }
+    };
+    let end = tokio::select! { end = shown => end, end = typed => end, end = reader.forbidden() => end };
+    farewell(sink, end).await;
+}
+
+fn pings() -> tokio::time::Interval {
+    let mut ping = interval(PING);
+    ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ping
+}
+
+/// The next frame; answers to pings count as signs of life.
+async fn next(stream: &mut SplitStream<WebSocket>) -> Result<Message, End> {
+    match timeout(DEADLINE, stream.next()).await {
+        Err(_) => Err(End::Silent),
+        Ok(None | Some(Err(_) | Ok(Message::Close(_)))) => Err(End::Left),
+        Ok(Some(Ok(message))) => Ok(message),
+    }
+}
+
+async fn farewell(mut sink: SplitSink<WebSocket, Message>, end: End) {
+    let (code, reason) = match end {
+        End::Left => (close_code::NORMAL, ""),
+        End::Silent => (close_code::AWAY, "no sign of life for 30 s"),
+        End::Away => (close_code::AWAY, "the console was closed here; connect again"),
+        End::Over => (close_code::NORMAL, "the guest went off"),
+        End::Forbidden => (close_code::POLICY, "the token was revoked or has expired"),
+    };
+    let words = async {
+        // Whoever is gone already misses nothing.
+        let _ = sink.send(Message::Close(Some(CloseFrame { code, reason: reason.into() }))).await;
+        let _ = sink.close().await;
+    };
+    let _ = timeout(FAREWELL, words).await;
+}

@@ -1,0 +1,208 @@
+//! Consoles, through nodes that own the VM and through others.
+
+use super::house::{Answer, Answers, DEADLINE, House, LOG, Node, get};
+use axum::body::Body;
+use futures::{SinkExt, StreamExt};
+use http::{Request, Response, StatusCode};
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::TokioIo;
+use std::{
+    sync::atomic::Ordering,
+    time::{Duration, Instant},
+};
+use tokio::time::timeout;
+use tokio_tungstenite::{
+    WebSocketStream,
+    tungstenite::{
+        Message,
+        handshake::derive_accept_key,
+        protocol::{Role, frame::coding::CloseCode},
+    },
+};
+use waifud_api::{
+    console::FromConsole,
+    problem::{Problem, ProblemCode},
+};
+use waifud_model::{command::Actor, token};
+use waifud_web::Caller;
+
+/// A house of three in which the first three VMs belong to n1, n2 and n3.
+async fn house() -> House {
+    let house = House::start(3).await;
+    house.fill(3, 0).await;
+    house
+}
+
+const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
+
+fn handshake(path: &str) -> http::request::Builder {
+    Request::get(path)
+        .header("host", "n1.lan:7443")
+        .header("connection", "Upgrade")
+        .header("upgrade", "websocket")
+        .header("sec-websocket-version", "13")
+        .header("sec-websocket-key", KEY)
+}
+
+async fn ask(node: &Node, role: token::Role, request: http::request::Builder) -> Response<hyper::body::Incoming> {
+    let caller = Caller { actor: Actor::Local { node: node.app.node, uid: 7 }, role };
+    let (mut sender, _) = node.connect(caller).await;
+    let sent = sender.send_request(request.body(Body::empty()).unwrap());
+    timeout(DEADLINE, sent).await.expect("an answer in time").unwrap()
+}
+
+type Socket = WebSocketStream<TokioIo<Upgraded>>;
+
+async fn open(node: &Node, path: &str) -> Socket {
+    let mut response = ask(node, token::Role::Operator, handshake(path)).await;
+    assert_eq!(response.status(), StatusCode::SWITCHING_PROTOCOLS);
+    assert_eq!(response.headers()["sec-websocket-accept"], derive_accept_key(KEY.as_bytes()));
+    let upgraded = hyper::upgrade::on(&mut response).await.unwrap();
+    WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Client, None).await
+}
+
+async fn next(socket: &mut Socket) -> Message {
+    loop {
+        match timeout(DEADLINE, socket.next()).await.expect("a frame in time").unwrap().unwrap() {
+            Message::Ping(_) => {}
+            message => return message,
+        }
+    }
+}
+
+async fn refused(node: &Node, role: token::Role, request: http::request::Builder) -> (StatusCode, Problem) {
+    let response = ask(node, role, request).await;
+    let answer = Answer::read(response.map(Body::new)).await;
+    (answer.status, answer.problem())
+}
+
+#[tokio::test]
+async fn any_node_opens_the_console_of_any_vm() {
+    let house = house().await;
+    for (n, node) in house.nodes.iter().enumerate() {
+        for vm in 0..3 {
+            let mut socket = open(node, &format!("/api/v1/vms/vm-{vm}/console?take=true")).await;
+            let Message::Text(hello) = next(&mut socket).await else { panic!("no greeting") };
+            let hello: FromConsole = serde_json::from_str(&hello).unwrap();
+            let FromConsole::Hello { vm: greeted, seat, .. } = hello else { panic!("{hello:?}") };
+            assert_eq!(greeted.as_str(), format!("vm-{vm}"));
+            // The owner has heard who it is, from the node that let them in.
+            let actor = Actor::Local { node: node.app.node, uid: 7 };
+            assert!(format!("{seat:?}").contains(&actor.to_string()), "{seat:?}");
+
+            socket.send(Message::Binary(b"ls\r"[..].into())).await.unwrap();
+            assert_eq!(next(&mut socket).await, Message::Binary(b"LS\r"[..].into()));
+            socket.send(Message::Text(r#"{"type":"resize","rows":2,"cols":3}"#.into())).await.unwrap();
+            let Message::Binary(resized) = next(&mut socket).await else { panic!("no echo") };
+            assert!(resized.starts_with(b"Resize"), "{resized:?}");
+            // A word that does not read is passed over.
+            socket.send(Message::Text("{".into())).await.unwrap();
+
+            socket.send(Message::Binary(b"end"[..].into())).await.unwrap();
+            let Message::Close(Some(close)) = next(&mut socket).await else { panic!("no farewell from n{n}") };
+            assert_eq!(close.code, CloseCode::Away, "connect again: the console is not over");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_viewer_that_vanishes_leaves_nothing_open() {
+    let house = house().await;
+    let open_on = |n: usize| house.nodes[n].consoles.open.load(Ordering::SeqCst);
+    for through in 0..2 {
+        let mut socket = open(&house.nodes[through], "/api/v1/vms/vm-1/console").await;
+        next(&mut socket).await;
+        assert_eq!(open_on(1), 1);
+        drop(socket);
+        timeout(DEADLINE, async {
+            while open_on(1) > 0 {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await
+        .unwrap_or_else(|_| panic!("a session through n{} stays", through + 1));
+    }
+}
+
+#[tokio::test]
+async fn a_screen_is_bytes() {
+    let house = house().await;
+    for node in &house.nodes {
+        let request = handshake("/api/v1/vms/vm-2/vnc").header("sec-websocket-protocol", "binary");
+        let mut response = ask(node, token::Role::Operator, request).await;
+        assert_eq!(response.headers()["sec-websocket-protocol"], "binary");
+        let upgraded = hyper::upgrade::on(&mut response).await.unwrap();
+        let mut socket = WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Client, None).await;
+        assert_eq!(next(&mut socket).await, Message::Binary(b"RFB 003.008\n"[..].into()));
+        socket.send(Message::Binary(b"RFB 003.003\n"[..].into())).await.unwrap();
+        assert_eq!(next(&mut socket).await, Message::Binary(b"RFB 003.003\n"[..].into()));
+        let Message::Close(Some(close)) = next(&mut socket).await else { panic!("no farewell") };
+        assert_eq!(close.code, CloseCode::Normal);
+    }
+}
+
+#[tokio::test]
+async fn logs_come_from_the_owner() {
+    let house = house().await;
+    for node in &house.nodes {
+        let answer = node.get("/api/v1/vms/vm-0/logs?from=5").await;
+        assert_eq!((answer.status, answer.text()), (StatusCode::OK, &LOG[5..]));
+        assert_eq!(answer.header("waifu-log-offset"), "5");
+        assert_eq!(answer.header("x-content-type-options"), "nosniff");
+    }
+    for bad in ["from=5&tail=1", "previous=true&follow=true", "tail=x", "lines=3"] {
+        let answer = house.nodes[0].get(&format!("/api/v1/vms/vm-0/logs?{bad}")).await;
+        assert_eq!(answer.problem().code, ProblemCode::Invalid, "{bad}");
+    }
+}
+
+#[tokio::test]
+async fn who_may_not_is_told_why_and_at_once() {
+    let house = house().await;
+    let node = &house.nodes[0];
+    let path = |vm: &str| format!("/api/v1/vms/{vm}/console");
+
+    let plain = node.call_as(token::Role::Operator, get(&path("vm-0"))).await;
+    assert_eq!(plain.status, StatusCode::UPGRADE_REQUIRED);
+    for what in ["console", "vnc", "logs"] {
+        let path = format!("/api/v1/vms/vm-1/{what}");
+        let (_, problem) = refused(node, token::Role::Viewer, handshake(&path)).await;
+        assert_eq!(problem.code, ProblemCode::NotAllowed, "{what}");
+        assert_eq!(node.send(get(&path)).await.problem().code, ProblemCode::Unauthenticated, "{what}");
+    }
+    let (status, problem) = refused(node, token::Role::Operator, handshake(&path("vm-9"))).await;
+    assert_eq!((status, problem.code), (StatusCode::NOT_FOUND, ProblemCode::NoSuchVm));
+    for vm in ["vm-0", "vm-1"] {
+        let request = handshake(&path(vm)).header("origin", "https://evil.example");
+        let (status, problem) = refused(node, token::Role::Admin, request).await;
+        assert_eq!((status, problem.code), (StatusCode::FORBIDDEN, ProblemCode::NotAllowed), "{vm}");
+        let own = handshake(&path(vm)).header("origin", "https://n1.lan:7443");
+        assert_eq!(ask(node, token::Role::Operator, own).await.status(), StatusCode::SWITCHING_PROTOCOLS, "{vm}");
+    }
+}
+
+#[tokio::test]
+async fn an_owner_that_cannot_is_told_of_within_a_second() {
+    let house = house().await;
+    let node = &house.nodes[0];
+    let soon = async |vm: usize, expected: ProblemCode| {
+        for what in ["console", "vnc", "logs"] {
+            let begun = Instant::now();
+            let (_, problem) =
+                refused(node, token::Role::Operator, handshake(&format!("/api/v1/vms/vm-{vm}/{what}"))).await;
+            assert_eq!(problem.code, expected, "{what}: {problem:?}");
+            assert!(begun.elapsed() < Duration::from_secs(3), "{what}");
+        }
+    };
+    for owner in [0, 1] {
+        *house.nodes[owner].consoles.answers.lock().unwrap() = Answers::Off;
+        soon(owner, ProblemCode::NotRunning).await;
+        *house.nodes[owner].consoles.answers.lock().unwrap() = Answers::Hangs;
+        soon(owner, ProblemCode::Busy).await;
+        *house.nodes[owner].consoles.answers.lock().unwrap() = Answers::Opens;
+    }
+    // Without quorum a node's own guests are still at hand; the others' are known to be out of reach.
+    house.cut();
+    open(node, "/api/v1/vms/vm-0/console").await;
+    soon(2, ProblemCode::NodeUnreachable).await;
+}
