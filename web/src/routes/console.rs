@@ -26,8 +26,8 @@ const FRAME_MAX: usize = 1 << 20;
 /// `ToConsole` from it). Several may read, one writes.
 #[utoipa::path(get, path = "/api/v1/vms/{name}/console", tag = "vms", params(("name" = String, Path), ConsoleQuery),
     responses((status = 101, description = "The connection is a WebSocket from here on"),
-        (status = "4XX", body = Problem, content_type = "application/problem+json"),
-        (status = 503, body = Problem, content_type = "application/problem+json")))]
+        (status = 409, description = "The guest is off", body = Problem, content_type = "application/problem+json"),
+        (status = 426, description = "No WebSocket is asked for", body = Problem, content_type = "application/problem+json")))]
 pub(super) async fn console(
     Operator(caller): Operator,
     State(app): State<App>,
@@ -55,8 +55,8 @@ pub(super) async fn console(
 /// `waifuctl vnc`.
 #[utoipa::path(get, path = "/api/v1/vms/{name}/vnc", tag = "vms", params(("name" = String, Path)),
     responses((status = 101, description = "The connection is a WebSocket from here on"),
-        (status = "4XX", body = Problem, content_type = "application/problem+json"),
-        (status = 503, body = Problem, content_type = "application/problem+json")))]
+        (status = 409, description = "The guest is off", body = Problem, content_type = "application/problem+json"),
+        (status = 426, description = "No WebSocket is asked for", body = Problem, content_type = "application/problem+json")))]
 pub(super) async fn vnc(
     Operator(caller): Operator,
     State(app): State<App>,
@@ -80,9 +80,7 @@ pub(super) async fn vnc(
 
 /// What the guest has written to its serial port since it was started the last time, as it wrote it.
 #[utoipa::path(get, path = "/api/v1/vms/{name}/logs", tag = "vms", params(("name" = String, Path), LogsQuery),
-    responses((status = 200, body = String, content_type = "text/plain"),
-        (status = "4XX", body = Problem, content_type = "application/problem+json"),
-        (status = 503, body = Problem, content_type = "application/problem+json")))]
+    responses((status = 200, body = String, content_type = "text/plain")))]
 pub(super) async fn logs(
     Operator(caller): Operator,
     State(app): State<App>,
