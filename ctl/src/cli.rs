@@ -2,8 +2,8 @@
 
 use crate::{
     commands::{
-        cluster, config, context, create, delete, edit, events, list, login, net, node, panel, power, show, ssh,
-        template, token, wait,
+        change, cluster, config, context, create, delete, edit, events, list, login, net, node, panel, power, show,
+        ssh, template, token, wait,
     },
     complete,
     output::{Format, parse_span},
@@ -99,14 +99,53 @@ pub(crate) enum Command {
     Edit(edit::Args),
     /// Delete VMs, disks included
     Delete(delete::Args),
-    /// Start a VM
+    /// Start VMs
     #[command(before_help = "Examples:
   waifuctl start web-1")]
     Start(power::Args),
-    /// Stop a VM; disk and address are kept
+    /// Stop VMs; disks and addresses are kept
     #[command(before_help = "Examples:
-  waifuctl stop web-1")]
-    Stop(power::Args),
+  waifuctl stop web-1 web-2
+  waifuctl stop win-1 --grace 10m
+  waifuctl stop web-1 --force")]
+    Stop(power::OffArgs),
+    /// Off and on again with VMs, which then take up what waited for that
+    #[command(before_help = "Examples:
+  waifuctl reboot web-1
+  waifuctl reboot web-1 --force")]
+    Reboot(power::OffArgs),
+    /// Hold VMs still; their memory is kept
+    #[command(before_help = "Examples:
+  waifuctl pause web-1")]
+    Pause(power::Args),
+    /// Let VMs that are held still go on
+    #[command(before_help = "Examples:
+  waifuctl resume web-1")]
+    Resume(power::Args),
+    /// Change memory, CPUs and root disk of a VM, while it runs where its guest can
+    Resize(change::ResizeArgs),
+    /// Change a VM's settings: description, autostart, restart, firmware, CPU model, bridges
+    Set(change::SetArgs),
+    /// Change the labels of a VM
+    Label(change::LabelArgs),
+    /// Protect VMs from being deleted or made anew
+    #[command(before_help = "Examples:
+  waifuctl protect db-1")]
+    Protect(change::ProtectArgs),
+    /// Take the protection of VMs back
+    #[command(before_help = "Examples:
+  waifuctl unprotect db-1")]
+    Unprotect(change::ProtectArgs),
+    /// Disks of a VM beside its root disk
+    #[command(subcommand)]
+    Disk(change::DiskCommand),
+    /// The CD drive of a VM
+    #[command(subcommand)]
+    Cd(change::CdCommand),
+    /// Give a VM another name
+    Rename(change::RenameArgs),
+    /// Make a VM anew: its root disk back to its template's state
+    Reinit(change::ReinitArgs),
     /// Log in to a VM's guest, or run a command there
     Ssh(ssh::Args),
     /// Wait until a VM is as wanted
@@ -202,6 +241,24 @@ mod tests {
             "delete web-1 web-2 -y --no-wait",
             "start web-1",
             "stop web-1 -q",
+            "stop web-1 web-2 --force",
+            "reboot web-1 --grace 5m",
+            "pause web-1",
+            "resume web-1",
+            "resize web-1 -m 2G -c 4 -d 20G --memory-max 8G --dry-run",
+            "resize web-1 --memory-max none",
+            "set web-1 --description x --autostart no --restart never --firmware uefi --cpu-model host --no-bridge",
+            "set web-1 --bridge br0 --bridge br1",
+            "label web-1 a=b c-",
+            "protect web-1",
+            "unprotect web-1 web-2",
+            "disk add web-1 data 1G",
+            "disk grow web-1 data 2G",
+            "disk remove web-1 data --yes",
+            "cd insert web-1 installer@9f3c21",
+            "cd eject web-1",
+            "rename web-1 web-2",
+            "reinit web-1 -t debian-13 --dry-run",
             "wait web-1 --for ip",
             "template list",
             "template show tiny",
@@ -248,6 +305,11 @@ mod tests {
             "edit",
             "edit web-1 --keep --rerun",
             "edit web-1 --imds v3",
+            "resize web-1",
+            "set web-1",
+            "stop web-1 --force --grace 1m",
+            "label web-1 nothing",
+            "disk add web-1 data",
             "cluster cloud-init edit vendor-data --user-data a",
             "net peer add",
             "net peer add laptop --key short",

@@ -44,6 +44,10 @@ pub(crate) enum Goal {
     Told,
     /// It is stopped.
     Stopped,
+    /// It is held still.
+    Paused,
+    /// It is as it was last asked to be, whatever that is; what can only be taken up at the next start may wait.
+    Settled,
     /// It is gone.
     Gone,
 }
@@ -54,6 +58,8 @@ impl Goal {
         match self {
             Self::Running | Self::Met | Self::Told => "starting",
             Self::Stopped => "stopping",
+            Self::Paused => "pausing",
+            Self::Settled => "changing",
             Self::Gone => "deleting",
         }
     }
@@ -63,6 +69,8 @@ impl Goal {
             Self::Running => "running",
             Self::Met | Self::Told => "answering",
             Self::Stopped => "stopped",
+            Self::Paused => "paused",
+            Self::Settled => "settled",
             Self::Gone => "gone",
         }
     }
@@ -107,13 +115,19 @@ fn verdict(goal: Goal, before: Desired, vm: &Vm) -> Verdict {
     let against = match goal {
         Goal::Running | Goal::Met | Goal::Told => Some(Desired::Stopped),
         Goal::Stopped => Some(Desired::Running),
-        Goal::Gone => None,
+        Goal::Paused => Some(if before == Desired::Paused { Desired::Running } else { Desired::Stopped }),
+        Goal::Settled | Goal::Gone => None,
     };
     if vm.desired != before && Some(vm.desired) == against {
         return Verdict::Never("somebody has asked for the opposite".to_owned());
     }
     match (goal, state) {
-        (Goal::Running, VmState::Running) | (Goal::Stopped, VmState::Stopped) if !vm.status.pending => Verdict::Reached,
+        (Goal::Running, VmState::Running) | (Goal::Stopped, VmState::Stopped) | (Goal::Paused, VmState::Paused)
+            if !vm.status.pending =>
+        {
+            Verdict::Reached
+        }
+        (Goal::Settled, _) if is_settled(vm) => Verdict::Reached,
         (Goal::Met, VmState::Running) if !vm.status.pending && !vm.status.met.is_empty() => Verdict::Reached,
         (Goal::Told, VmState::Running) if !vm.status.pending && vm.status.met.contains(&Sighting::Metadata) => {
             Verdict::Reached
@@ -124,6 +138,16 @@ fn verdict(goal: Goal, before: Desired, vm: &Vm) -> Verdict {
         }
         _ => Verdict::GoOn,
     }
+}
+
+/// Does the VM do what is wanted of it?
+fn is_settled(vm: &Vm) -> bool {
+    let wanted = match vm.desired {
+        Desired::Running => VmState::Running,
+        Desired::Stopped => VmState::Stopped,
+        Desired::Paused => VmState::Paused,
+    };
+    !vm.status.pending && vm.status.state == wanted
 }
 
 /// True for "there is no such VM".

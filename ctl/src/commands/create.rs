@@ -1,150 +1,27 @@
 //! `create`: VMs from a template, somewhere or on a node.
 
+pub(crate) use super::create_args::Args;
+
 use super::delete::together;
 use crate::{
-    complete,
     context::Context,
-    documents::{DatasourceArg, ImdsArg, Sources, ssh_keys},
+    documents::Sources,
     exit::{self, Failure},
     output::{Out, short_span},
     progress::Phase,
     views::vm::preview,
     wait::{self, Goal},
 };
-use std::{
-    collections::BTreeMap,
-    path::PathBuf,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 use waifud_api::{
     client::IdempotencyKey,
     exit::Exit,
-    template::TemplateSelector,
     vm::{Placement, Vm, VmCreate},
 };
-use waifud_model::{
-    labels::{Label, Labels},
-    name::{NodeName, VmName},
-    observed::VmState,
-    size::ByteSize,
-    vm::RestartPolicy,
-};
+use waifud_model::observed::VmState;
 
 /// How long a guest may take to be seen if the user does not say: a stock image on emulated CPUs takes a minute or two.
 const GUEST: Duration = Duration::from_secs(180);
-
-/// See the module.
-#[derive(Debug, clap::Args)]
-#[command(before_help = "Examples:
-  waifuctl create -t debian-12 -n web-1 -c 2 -m 4G --ssh-key ~/.ssh/id_ed25519.pub
-  waifuctl create -t debian-12 -n web -u cloud-config.yaml --count 3
-  waifuctl create -t debian-12 -n gw -u - --network-config net.yaml --imds v2 < cloud-config.yaml
-  waifuctl create -t debian-12 -m 64G --dry-run")]
-pub(crate) struct Args {
-    /// What the disk starts from: a template, or one of its versions (NAME@VERSION)
-    #[arg(short, long, value_name = "TEMPLATE[@VERSION]", add = complete::templates())]
-    template: TemplateSelector,
-    /// The name; one is made up if none is given
-    #[arg(short, long)]
-    name: Option<VmName>,
-    /// Memory: 512M, 4G
-    #[arg(short, long, value_name = "SIZE", default_value_t = VmCreate::default_memory(), hide_default_value = true)]
-    #[arg(help = "Memory: 512M, 4G [default: 512M]")]
-    memory: ByteSize,
-    /// Virtual CPUs
-    #[arg(short, long, value_name = "COUNT", default_value_t = VmCreate::default_cpus(), value_parser = clap::value_parser!(u32).range(1..))]
-    cpus: u32,
-    /// The root disk [default: 10G, or the template's size where that is more]
-    #[arg(short, long, value_name = "SIZE")]
-    disk: Option<ByteSize>,
-    /// The node it must be on; the cluster chooses if none is given
-    #[arg(short = 'N', long, add = complete::nodes())]
-    node: Option<NodeName>,
-    /// A file with cloud-init user-data, taken byte for byte; - is stdin
-    #[arg(short, long, value_name = "FILE")]
-    user_data: Option<PathBuf>,
-    /// A file with cloud-init network-config, taken byte for byte [default: the guest asks DHCP]
-    #[arg(long, value_name = "FILE")]
-    network_config: Option<PathBuf>,
-    /// As which cloud the guest is to know its host [default: no_cloud]
-    #[arg(long, value_enum)]
-    datasource: Option<DatasourceArg>,
-    /// To which requests EC2's documents are given [default: any]
-    #[arg(long, value_enum)]
-    imds: Option<ImdsArg>,
-    /// A file with OpenSSH public keys for the default user; may be given several times
-    #[arg(long, value_name = "FILE")]
-    ssh_key: Vec<PathBuf>,
-    /// A label, for filters and placement; may be given several times
-    #[arg(long, value_name = "KEY=VALUE")]
-    label: Vec<Label>,
-    /// What happens when it stops by itself
-    #[arg(long, value_enum, default_value_t)]
-    restart: Restart,
-    /// Make it, but do not start it
-    #[arg(long)]
-    no_start: bool,
-    /// How many: NAME-1, NAME-2 and so on
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
-    count: u32,
-    /// Only say where it would go, and why
-    #[arg(long)]
-    dry_run: bool,
-}
-
-/// The words of `--restart`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
-enum Restart {
-    /// Start it again after a crash
-    #[default]
-    OnFailure,
-    /// Start it again whatever the cause
-    Always,
-    /// Leave it
-    Never,
-}
-
-impl Args {
-    /// The requests, all files read; and which document came from which file.
-    fn requests(self) -> Result<(Vec<VmCreate>, Sources), Failure> {
-        let labels: BTreeMap<_, _> = self.label.into_iter().map(|label| (label.key, label.value)).collect();
-        let labels = Labels::try_from(labels).map_err(|e| Failure::Usage(e.to_string()))?;
-        let mut sources = Sources::default();
-        let mut document = |field, path: Option<PathBuf>| path.map(|path| sources.read(field, &path)).transpose();
-        let request = VmCreate {
-            name: self.name,
-            cpus: self.cpus,
-            memory: self.memory,
-            disk: self.disk,
-            node: self.node,
-            user_data: document("user_data", self.user_data)?,
-            network_config: document("network_config", self.network_config)?,
-            ssh_keys: ssh_keys(&self.ssh_key)?,
-            datasource: self.datasource.map(Into::into).unwrap_or_default(),
-            imds: self.imds.map(Into::into).unwrap_or_default(),
-            labels,
-            restart: match self.restart {
-                Restart::OnFailure => RestartPolicy::OnFailure,
-                Restart::Always => RestartPolicy::Always,
-                Restart::Never => RestartPolicy::Never,
-            },
-            start: !self.no_start,
-            ..VmCreate::from_template(self.template)
-        };
-        let requests = (1..=self.count).map(|number| numbered(&request, number, self.count)).collect::<Result<_, _>>();
-        Ok((requests?, sources))
-    }
-}
-
-fn numbered(request: &VmCreate, number: u32, count: u32) -> Result<VmCreate, Failure> {
-    let name = match &request.name {
-        Some(name) if count > 1 => {
-            Some(VmName::new(format!("{name}-{number}")).map_err(|e| Failure::Usage(e.to_string()))?)
-        }
-        name => name.clone(),
-    };
-    Ok(VmCreate { name, ..request.clone() })
-}
 
 pub(crate) async fn run(context: &Context, args: Args) -> Result<(), Failure> {
     // A VM must not be made and then not be shown.
@@ -333,78 +210,6 @@ fn show(context: &Context, out: &Out, vms: &[Vm]) -> Result<(), Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::Parser;
-    use expect_test::expect;
-
-    #[derive(Parser)]
-    struct Only {
-        #[command(flatten)]
-        args: Args,
-    }
-
-    fn requests(line: &str) -> Result<Vec<VmCreate>, Failure> {
-        Only::try_parse_from(line.split(' '))
-            .map_err(|e| Failure::Usage(e.to_string()))?
-            .args
-            .requests()
-            .map(|(requests, _)| requests)
-    }
-
-    #[test]
-    fn a_line_becomes_a_request() {
-        let requests = requests(
-            "create -t debian-12@9f3c21 -n web-1 -c 2 -m 4G -d 20G -N n2 --label env=prod --restart never --no-start --datasource openstack --imds v2",
-        );
-        expect![[r#"
-            [
-              {
-                "name": "web-1",
-                "template": "debian-12@9f3c21",
-                "cpus": 2,
-                "memory": 4294967296,
-                "disk": 21474836480,
-                "node": "n2",
-                "datasource": "open_stack",
-                "imds": "v2",
-                "labels": {
-                  "env": "prod"
-                },
-                "restart": "never",
-                "firmware": "bios",
-                "cpu_model": "host",
-                "start": false
-              }
-            ]"#]]
-        .assert_eq(&serde_json::to_string_pretty(&requests.unwrap()).unwrap());
-    }
-
-    #[test]
-    fn several_are_numbered() {
-        let names: Vec<_> = requests("create -t a -n web --count 3")
-            .unwrap()
-            .into_iter()
-            .map(|r| r.name.unwrap().to_string())
-            .collect();
-        assert_eq!(names, ["web-1", "web-2", "web-3"]);
-        let made_up = requests("create -t a --count 2").unwrap();
-        assert!(made_up.iter().all(|r| r.name.is_none()));
-    }
-
-    #[test]
-    fn what_cannot_be_right_is_told_before_anything_is_sent() {
-        for bad in [
-            "create",
-            "create -t a -n ../x",
-            "create -t a -c 0",
-            "create -t a -m lots",
-            "create -t a --label x",
-            "create -t a -u /nonexistent",
-            "create -t a --network-config /nonexistent",
-            "create -t a --datasource azure",
-        ] {
-            assert_eq!(requests(bad).unwrap_err().exit(), Exit::Usage, "{bad}");
-        }
-    }
 
     #[test]
     fn phases_behind_only_grow_on_the_way() {

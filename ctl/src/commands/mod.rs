@@ -1,10 +1,12 @@
 //! What the commands do: one file a family. Each asks the API, waits if that is wanted, and shows the answer.
 
+pub(crate) mod change;
 pub(crate) mod cloud_init;
 pub(crate) mod cluster;
 pub(crate) mod config;
 pub(crate) mod context;
 pub(crate) mod create;
+mod create_args;
 pub(crate) mod delete;
 pub(crate) mod edit;
 pub(crate) mod events;
@@ -42,8 +44,20 @@ pub(crate) async fn run(cli: Cli, terminal: Terminal) -> Result<Exit, Failure> {
         Command::Ip(args) => show::ip(&context()?, &args).await,
         Command::Edit(args) => edit::run(&context()?, &args).await,
         Command::Delete(args) => delete::run(&context()?, &args).await,
-        Command::Start(args) => power::run(&context()?, &args, power::Verb::Start).await,
-        Command::Stop(args) => power::run(&context()?, &args, power::Verb::Stop).await,
+        Command::Start(args) => power::start(&context()?, &args).await,
+        Command::Stop(args) => power::stop(&context()?, &args).await,
+        Command::Reboot(args) => power::reboot(&context()?, &args).await,
+        Command::Pause(args) => power::pause(&context()?, &args).await,
+        Command::Resume(args) => power::resume(&context()?, &args).await,
+        Command::Resize(args) => change::resize(&context()?, args).await,
+        Command::Set(args) => change::set(&context()?, args).await,
+        Command::Label(args) => change::label(&context()?, args).await,
+        Command::Protect(args) => change::protect(&context()?, &args, true).await,
+        Command::Unprotect(args) => change::protect(&context()?, &args, false).await,
+        Command::Disk(command) => change::disk(&context()?, command).await,
+        Command::Cd(command) => change::cd(&context()?, command).await,
+        Command::Rename(args) => change::rename(&context()?, &args).await,
+        Command::Reinit(args) => change::reinit(&context()?, &args).await,
         Command::Ssh(args) => ssh::run(&context()?, &args).await,
         Command::Wait(args) => wait::run(&context()?, &args).await,
         Command::Template(command) => template::run(&context()?, command).await,

@@ -51,6 +51,10 @@ enum What {
     Running,
     /// It is stopped
     Stopped,
+    /// It is held still
+    Paused,
+    /// It is as it was last asked to be; what needs a start may wait
+    Settled,
     /// It is deleted
     Gone,
 }
@@ -60,6 +64,8 @@ pub(crate) async fn run(context: &Context, args: &Args) -> Result<(), Failure> {
         What::Ip | What::Ssh | What::CloudInit => Goal::Met,
         What::Running => Goal::Running,
         What::Stopped => Goal::Stopped,
+        What::Paused => Goal::Paused,
+        What::Settled => Goal::Settled,
         What::Gone => Goal::Gone,
     };
     let vm = match context.client.vm(&args.name).await {
@@ -99,6 +105,8 @@ impl What {
             Self::CloudInit => "cloud-init",
             Self::Running => "running",
             Self::Stopped => "stopped",
+            Self::Paused => "paused",
+            Self::Settled => "settled",
             Self::Gone => "gone",
         }
     }

@@ -1,5 +1,6 @@
 //! The wire types as rows and details: which columns there are, and how each value looks. Pure.
 
+pub(crate) mod change;
 pub(crate) mod cluster;
 pub(crate) mod event;
 pub(crate) mod net;
