@@ -90,7 +90,7 @@ pub(crate) enum Command {
     List(list::Args),
     /// Make a VM and wait until it runs
     #[command(visible_alias = "launch")]
-    Create(create::Args),
+    Create(Box<create::Args>),
     /// Show all that is known of a VM
     Show(show::Args),
     /// Print the address of a VM

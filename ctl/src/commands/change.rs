@@ -8,7 +8,7 @@ use crate::{
     complete, confirm,
     context::Context,
     exit::{self, Failure},
-    views::change,
+    views::{change, vm::pending},
     wait::{self, Goal},
 };
 use std::collections::BTreeMap;
@@ -27,7 +27,7 @@ use waifud_model::{
   waifuctl resize web-1 -m 8G -c 4
   waifuctl resize web-1 -d 40G
   waifuctl resize web-1 -m 8G --dry-run")]
-#[group(id = "what", required = true, multiple = true)]
+#[command(group(clap::ArgGroup::new("what").required(true).multiple(true)))]
 pub(crate) struct ResizeArgs {
     /// The VM
     #[arg(add = complete::vms())]
@@ -56,7 +56,7 @@ pub(crate) struct ResizeArgs {
   waifuctl set web-1 --autostart no --restart never
   waifuctl set web-1 --firmware uefi --cpu-model host
   waifuctl set gw --bridge br0 --bridge br1")]
-#[group(id = "what", required = true, multiple = true)]
+#[command(group(clap::ArgGroup::new("what").required(true).multiple(true)))]
 pub(crate) struct SetArgs {
     /// The VM
     #[arg(add = complete::vms())]
@@ -403,9 +403,8 @@ async fn make(context: &Context, name: &VmName, update: &VmUpdate, doing: &str, 
 
 /// What waits for the next start, and how to come to it.
 fn waits(context: &Context, vm: &Vm) {
-    for pending in &vm.status.changes {
-        let (field, why) = (&pending.field, &pending.why);
-        context.hint(&format!("{field}: {} now, {} after the next start ({why})", pending.now, pending.wanted));
+    for change in &vm.status.changes {
+        context.hint(&pending(change));
     }
     if !vm.status.waits.is_empty() {
         context.hint(&format!("waifuctl reboot {}", vm.name));

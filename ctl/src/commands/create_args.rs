@@ -204,6 +204,8 @@ mod tests {
                   "env": "prod"
                 },
                 "restart": "never",
+                "firmware": "bios",
+                "cpu_model": "host",
                 "start": false
               }
             ]"#]]

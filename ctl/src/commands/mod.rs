@@ -39,7 +39,7 @@ pub(crate) async fn run(cli: Cli, terminal: Terminal) -> Result<Exit, Failure> {
     let terms = || Terms::new(&cli.global, terminal);
     match cli.command {
         Command::List(args) => list::run(&context()?, &args).await,
-        Command::Create(args) => create::run(&context()?, args).await,
+        Command::Create(args) => create::run(&context()?, *args).await,
         Command::Show(args) => show::run(&context()?, &args).await,
         Command::Ip(args) => show::ip(&context()?, &args).await,
         Command::Edit(args) => edit::run(&context()?, &args).await,

@@ -6,7 +6,7 @@ use crate::{
 };
 use waifud_api::{
     user_data::UserDataInfo,
-    vm::{PlacementPreview, Vm},
+    vm::{PendingChange, PlacementPreview, Vm},
 };
 use waifud_model::{
     observed::{Sighting, VmState},
@@ -86,7 +86,11 @@ fn status(vm: &Vm, look: &Look) -> Cell {
     let on_its_way = match (vm.phase, vm.desired, state) {
         (Phase::Deleting, _, VmState::Deleting) => None,
         (Phase::Deleting, ..) => Some("deleting"),
-        (_, Desired::Stopped, VmState::Running) => Some("to be stopped"),
+        (_, Desired::Stopped, VmState::Running | VmState::Paused) => Some("to be stopped"),
+        (_, Desired::Paused, VmState::Running) => Some("to be paused"),
+        (_, Desired::Running, VmState::Running) if !vm.status.waits.is_empty() => {
+            Some("changes wait for its next start")
+        }
         (_, Desired::Running, VmState::Stopped) if vm.status.pending => Some("to be started"),
         _ => None,
     };
@@ -134,14 +138,27 @@ pub(crate) fn details(vm: &Vm, look: &Look) -> Details {
         .with("status", status(vm, look).text)
         .with_some("since", vm.status.since.map(|at| ago(look.since(Some(at)))))
         .with_some("error", error)
+        .with_some("doing", vm.status.doing.as_ref())
+        .with_some("held up", vm.status.held.as_ref())
+        .with_each("pending", vm.status.changes.iter().map(pending))
+        .with_some("restarts", Some(vm.status.restarts).filter(|count| *count > 0))
+        .with_some("description", Some(&vm.description).filter(|text| !text.is_empty()))
+        .with_some("protected", vm.protected.then_some("yes: it cannot be deleted or made anew"))
         .with("node", &vm.node)
         .with("ip", address(vm))
         .with("cpus", vm.cpus)
         .with("memory", look.size(vm.memory))
+        .with_some("memory max", vm.hardware.memory_max.map(|size| look.size(size)))
         .with("disk", look.size(vm.disk))
+        .with_each("disks", vm.hardware.disks.iter().map(|(name, size)| format!("{name}: {}", look.size(*size))))
+        .with_some("cd", vm.hardware.cd.as_ref().map(|cd| format!("{}@{}", cd.name, look.digest(cd.version))))
+        .with("firmware", vm.hardware.firmware)
+        .with("cpu model", &vm.hardware.cpu_model)
+        .with_each("bridges", &vm.hardware.bridges)
         .with("template", format!("{}@{}", vm.template.name, look.digest(vm.template.version)))
         .with_each("labels", labels)
         .with("restart", restart(vm))
+        .with("autostart", if vm.autostart { "yes" } else { "no" })
         .with_each("ssh keys", &vm.ssh_keys)
         .with_some("user-data", vm.user_data.as_ref().map(document))
         .with_some("network-config", vm.network_config.as_ref().map(document))
@@ -152,6 +169,10 @@ pub(crate) fn details(vm: &Vm, look: &Look) -> Details {
         .with("created", ago(look.since(Some(vm.created_at))))
         .with("generation", vm.generation)
         .with("id", vm.id)
+}
+
+pub(crate) fn pending(change: &PendingChange) -> String {
+    format!("{}: {} now, {} after the next start ({})", change.field, change.now, change.wanted, change.why)
 }
 
 const fn restart(vm: &Vm) -> &'static str {
@@ -274,10 +295,13 @@ pub(crate) mod tests {
             cpus            2
             memory          4 GiB
             disk            10 GiB
+            firmware        bios
+            cpu model       host
             template        debian-12@9f3c21ab01cd
             labels          env=prod
                             team=a,b
             restart         on-failure
+            autostart       yes
             ssh keys        ssh-ed25519 AAAA me
                             ssh-rsa BBBB you
             user-data       120 bytes, BLAKE3 000000000000
