@@ -25,12 +25,6 @@ masked=(apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all
 
 die() { echo "debian-image: $*" >&2 && exit 1; }
 
-# The machine's own sources of this release, its updates and its security updates, one line each.
-sources() {
-	apt-get indextargets --format '$(REPO_URI) $(RELEASE) $(COMPONENT)' 'Created-By: Packages' |
-		awk -v release="$release" '$2 ~ "^" release "(-updates|-security|$)" && $3 == "main" { print "deb", $0 }' | sort -u
-}
-
 recipe() {
 	cat "${BASH_SOURCE[0]}" "$here"/debian/*
 	apt-cache policy "${told_apart_by[@]}" | grep -E '^[a-z]|Candidate'
@@ -89,8 +83,7 @@ exec 9> "$images/.lock-debian" && flock 9
 if [ ! -f "$image" ]; then
 	work=$(mktemp -d -p "$images") && trap 'rm -rf "$work"' EXIT
 	chmod 755 "$work" # apt drops root to download
-	sources > "$work/sources.list"
-	[ -s "$work/sources.list" ] || die "apt on this machine knows no $release"
+	"$here/debian-sources.sh" > "$work/sources.list"
 	apt-config dump | grep -E '^Acquire::(https?|Retries|AllowInsecure)' > "$work/apt.conf" || true
 	build_root "$work/root"
 	build_disk "$work/root" "$work/debian.qcow2"

@@ -91,11 +91,12 @@ stripped() { # FROM TO
 	"$tool" --strip-debug -o "$2" "$1" && chmod 755 "$2"
 }
 
-deb() { # DIRECTORY [VARIANT]
+deb() { # DIRECTORY
 	local options=(--no-build --no-strip --deb-revision "" --output "$out")
 	[ -z "$dev" ] || options+=(--fast)
 	[ "$arch" = "$own" ] || options+=(--target "${triple[$arch]}")
-	[ -z "${2:-}" ] || options+=(--variant "$2")
+	# One that was not built for here cannot be asked what it needs, so the other architecture has a list of its own.
+	[ "$arch" = amd64 ] || options+=(--variant "$arch")
 	(cd "$root/$1" && CARGO_TARGET_DIR=$stage "$cargo_deb" deb "${options[@]}")
 }
 
@@ -113,6 +114,6 @@ static() {
 tool
 build
 lay_out
-deb node "$([ "$arch" != arm64 ] || echo arm64)"
+deb node
 deb ctl
 [ -n "$dev" ] || [ "$arch" != "$own" ] || static
