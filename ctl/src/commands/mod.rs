@@ -1,6 +1,7 @@
 //! What the commands do: one file a family. Each asks the API, waits if that is wanted, and shows the answer.
 
 pub(crate) mod change;
+mod change_args;
 pub(crate) mod cloud_init;
 pub(crate) mod cluster;
 pub(crate) mod config;

@@ -1,0 +1,84 @@
+//! What is seen of a VM.
+
+use crate::{schema, time::Time};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use waifud_model::observed::{Sighting, VmState, Waiting};
+
+/// What is seen of a VM.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct VmStatus {
+    /// The last state its owner told; `pending` if it has not told any.
+    #[schema(value_type = schema::VmState)]
+    pub state: VmState,
+    /// Since when, by the owner's clock.
+    pub since: Option<Time>,
+    /// True while the owner has not caught up with the last change of what is wanted.
+    pub pending: bool,
+    /// What the running guest has not taken up, and will at its next start. `changes` tells more where the owner was asked.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Vec<schema::Waiting>)]
+    pub waits: Vec<Waiting>,
+    /// The same with what is and what shall be. Lists leave it out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub changes: Vec<PendingChange>,
+    /// What its owner is doing about it. Lists leave it out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub doing: Option<String>,
+    /// Why its owner does nothing although not all is as wanted. Lists leave it out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held: Option<String>,
+    /// How often the guest died and was started again since it last ran well. Lists leave it out.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub restarts: u32,
+    /// By what its owner has met the guest since it was started: none yet means that only its allocation is known.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Vec<schema::Sighting>)]
+    pub met: Vec<Sighting>,
+    /// Present while the owner is silent: `state` is then what was last heard, not what is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub silent: Option<Silent>,
+    /// Why the wanted state could not be reached, where that is known. Lists leave it out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<LastError>,
+}
+
+/// A change that waits for the guest's next start.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PendingChange {
+    /// The field.
+    pub field: String,
+    /// What the running guest has.
+    pub now: String,
+    /// What it will have.
+    pub wanted: String,
+    /// Why it has to wait.
+    pub why: String,
+}
+
+/// A node that is not heard.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Silent {
+    /// Since when, as far as the answering node knows.
+    pub since: Option<Time>,
+}
+
+/// What keeps a VM from its wanted state.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct LastError {
+    /// The error, in the owner's words.
+    pub message: String,
+    /// When it happened.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<Time>,
+    /// How often it was tried in vain.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attempts: Option<u32>,
+    /// When it is tried again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_try: Option<Time>,
+}
+
+fn is_zero(number: &u32) -> bool {
+    *number == 0
+}
