@@ -29,6 +29,7 @@ const TOP: &[&str] = &[
 
 /// Whom each crate of the workspace may know.
 const GRAPH: &[(&str, &str, &[&str])] = &[
+    ("consensus/histogram", "base2histogram", &[]),
     ("consensus/model", "waifud-model", &[]),
     ("web/api", "waifud-api", &["waifud-model"]),
     ("consensus", "waifud-consensus", &["waifud-model"]),

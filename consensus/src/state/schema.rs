@@ -12,6 +12,10 @@ const STATEMENTS: usize = 128;
 /// The pages that new VMs, events and remembered requests fall on, in a cluster of some thousand VMs. Filled as needed.
 const WRITER_CACHE_KIB: i64 = 16 << 10;
 
+/// SQLite moves the write-ahead log into the file when it has this many pages (32 MiB), eight times the default. Apply waits
+/// meanwhile, for two syncs and for each changed page once: under load a quarter of its time, with the default.
+const CHECKPOINT_PAGES: i64 = 8192;
+
 /// How long a reader waits while SQLite recovers or restarts the write-ahead log. Writers and readers never block each other otherwise.
 const BUSY: Duration = Duration::from_secs(5);
 
@@ -47,6 +51,7 @@ pub fn open(path: &Path) -> Result<Connection, OpenError> {
     // A command's savepoint keeps the pages it changes; beyond 64 KiB that would become a file, for every create.
     db.pragma_update(None, "temp_store", "MEMORY")?;
     db.pragma_update(None, "cache_size", -WRITER_CACHE_KIB)?;
+    db.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
     settle(&db)?;
     create(&mut db)?;
     Ok(db)

@@ -35,14 +35,17 @@ struct Shared {
     deaf: BTreeSet<NodeId>,
     /// Of a thousand requests or answers, so many are lost.
     loss: u64,
-    random: u64,
+    /// Each way has dice of its own: tokio wakes those who wait for the same value in an order that is not the same in every
+    /// run, and with shared dice it would matter which of two followers is sent its entries first.
+    dice: BTreeMap<(NodeId, NodeId), u64>,
 }
 
 impl Shared {
-    fn loses(&mut self) -> bool {
+    fn loses(&mut self, from: NodeId, to: NodeId) -> bool {
+        let dice = self.dice.entry((from, to)).or_insert(from.get() << 8 | to.get());
         // Knuth's MMIX generator: good enough to lose packets, and the same in every run.
-        self.random = self.random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.random >> 33) % 1000 < self.loss
+        *dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (*dice >> 33) % 1000 < self.loss
     }
 }
 
@@ -53,7 +56,10 @@ impl Net {
     /// The other end, if this message gets there.
     fn reach(&self, from: NodeId, to: NodeId) -> Result<Option<Handle>, TransportError> {
         let mut shared = self.0.lock().unwrap();
-        if shared.cut.contains(&from) || shared.cut.contains(&to) || shared.deaf.contains(&to) || shared.loses() {
+        if shared.cut.contains(&from) || shared.cut.contains(&to) || shared.deaf.contains(&to) {
+            return Ok(None);
+        }
+        if shared.loses(from, to) {
             return Ok(None);
         }
         let found = shared.nodes.get(&to).cloned();

@@ -71,6 +71,12 @@ impl<'a> Etcd<'a> {
         self.lab.host(index).path(DIR).join(SOCKET)
     }
 
+    /// A connection to a node that does not lead.
+    pub(super) async fn follower(&self) -> Result<Connection> {
+        let follower = 1 + self.leader().await? % self.nodes.len();
+        Connection::open(&self.socket(follower)).await
+    }
+
     async fn leader(&self) -> Result<usize> {
         wait("etcd's leader", async || {
             for index in 1..=self.nodes.len() {

@@ -14,12 +14,14 @@
 //!   gap      the longest time without an acknowledged write, around a leader's end
 //!   idle     memory and CPU of processes that do nothing
 //!   records  many VMs that are not started: create, list, idle again
+//!   many     ten times as many, on nodes that are one process and then none (crowd)
 //!   guests   a real guest, by waifud and by virsh
 //!   names    from a VM's creation to its name on another node
 //!   mesh     bytes from guest to guest, by waifud's mesh and by stock programs (stock)
 //!   stand_in plays the guests of the last three
 //! ```
 
+mod crowd;
 mod documents;
 mod etcd;
 mod floor;
@@ -29,6 +31,7 @@ mod guests;
 mod http;
 mod idle;
 mod load;
+mod many;
 mod mesh;
 mod metadata;
 mod names;
@@ -41,6 +44,7 @@ mod stock;
 mod table;
 mod writes;
 
+pub use crowd::{Crowd, make as make_crowd};
 pub use raft_node::serve as serve_raft;
 pub use scale::{Part, Scale};
 pub use table::Table;
@@ -57,6 +61,7 @@ pub async fn run(scale: &Scale, parts: &BTreeSet<Part>, table: &mut Table, progr
         match part {
             Part::Writes => writes::measure(scale, table, progress).await?,
             Part::Records => records::measure(scale, table, progress).await?,
+            Part::Crowd => many::measure(scale, table, progress).await?,
             Part::Guests => guests::measure(scale, table, progress).await?,
             Part::Metadata => metadata::measure(scale, table, progress).await?,
             Part::Names => names::measure(scale, table, progress).await?,

@@ -188,7 +188,8 @@ impl Writer for Proposer {
     }
 }
 
-fn now() -> Timestamp {
+/// The wall clock.
+pub(super) fn now() -> Timestamp {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
@@ -196,7 +197,7 @@ fn now() -> Timestamp {
 /// Calls as the daemon carries them: a byte for the kind, then the body. No node falls so far behind here that it would need
 /// a snapshot.
 #[derive(Debug)]
-struct Link(Peers);
+pub(super) struct Link(pub(super) Peers);
 
 #[async_trait]
 impl Transport for Link {
@@ -213,8 +214,9 @@ impl Transport for Link {
     }
 }
 
+/// Serves peers' calls.
 #[derive(Debug)]
-struct Calls(Handle);
+pub(super) struct Calls(pub(super) Handle);
 
 #[async_trait]
 impl Service for Calls {

@@ -23,7 +23,7 @@ use waifud_model::size::ByteSize;
 /// A node's subnet has addresses for 253 guests.
 const VMS_A_NODE: usize = 250;
 /// Clients that make most of them.
-const CLIENTS: usize = 64;
+pub(super) const CLIENTS: usize = 64;
 
 /// Measures and adds to the table.
 pub(super) async fn measure(scale: &Scale, table: &mut Table, progress: &dyn Fn(&str)) -> Result<()> {

@@ -10,6 +10,8 @@ pub enum Part {
     Writes,
     /// Many VMs as records: creating, listing, idling.
     Records,
+    /// Ten thousand VMs as records, on nodes that are silent: creating, listing, idling.
+    Crowd,
     /// A guest that boots.
     Guests,
     /// What a guest is told on 169.254.169.254.
@@ -39,6 +41,10 @@ pub struct Scale {
     pub(super) vms: usize,
     /// How often they are listed.
     pub(super) lists: usize,
+    /// Nodes that never say a word, …
+    pub(super) silent: usize,
+    /// … and the VMs that they have together.
+    pub(super) crowd: usize,
     /// How often a guest boots.
     pub(super) boots: usize,
     /// Guests that ask for metadata.
@@ -64,6 +70,8 @@ impl Scale {
             alone: 200,
             vms: 1000,
             lists: 200,
+            silent: 300,
+            crowd: 10_000,
             boots: 5,
             // Each may ask 100 times a second; a subnet has no more than 253.
             askers: 250,
@@ -85,6 +93,8 @@ impl Scale {
             alone: 3,
             vms: 10,
             lists: 3,
+            silent: 5,
+            crowd: 50,
             boots: 1,
             askers: 60,
             names: 3,

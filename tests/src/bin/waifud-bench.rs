@@ -16,7 +16,7 @@ use std::{
     path::{Path, PathBuf},
     time::Instant,
 };
-use waifud_tests::bench::{Part, Scale, Table, run, serve_raft};
+use waifud_tests::bench::{Crowd, Part, Scale, Table, make_crowd, run, serve_raft};
 
 /// Measures waifud beside etcd, plain libvirt, nginx, stock WireGuard and the disk
 #[derive(Debug, Parser)]
@@ -39,13 +39,21 @@ enum Command {
         /// Its directory
         dir: PathBuf,
     },
+    /// Many silent nodes and their VMs, from a host of the lab; started by the benchmark itself
+    #[command(hide = true)]
+    Crowd(Crowd),
 }
 
 #[tokio::main]
 async fn main() -> Result<()> {
     let args = Args::parse();
-    if let Some(Command::RaftNode { dir }) = args.command {
-        return serve_raft(&dir).await;
+    match args.command {
+        Some(Command::RaftNode { dir }) => return serve_raft(&dir).await,
+        Some(Command::Crowd(crowd)) => {
+            println!("{}", make_crowd(&crowd).await?);
+            return Ok(());
+        }
+        None => {}
     }
     let scale = if args.smoke { Scale::smoke() } else { Scale::full() };
     let parts = match args.only.is_empty() {
