@@ -2,8 +2,8 @@
 
 use crate::{
     commands::{
-        change, cluster, config, context, create, delete, edit, events, list, login, net, node, panel, power, show,
-        ssh, template, token, wait,
+        apply, change, cluster, config, context, create, delete, edit, events, export, list, login, net, node, panel,
+        power, show, ssh, template, token, wait,
     },
     complete,
     output::{Format, parse_span},
@@ -99,6 +99,10 @@ pub(crate) enum Command {
     Edit(edit::Args),
     /// Delete VMs, disks included
     Delete(delete::Args),
+    /// Make VMs and templates as files describe them
+    Apply(apply::Args),
+    /// Print VMs and templates as files that apply takes
+    Export(export::Args),
     /// Start VMs
     #[command(before_help = "Examples:
   waifuctl start web-1")]
@@ -239,6 +243,12 @@ mod tests {
             "net peer list",
             "net peer delete laptop phone",
             "delete web-1 web-2 -y --no-wait",
+            "apply -f web.yaml -f - --dry-run",
+            "apply -f shop/ --prune -l app=shop -l env=prod --yes",
+            "apply --schema",
+            "export vm/web-1 web-2 --with-user-data",
+            "export -l app=shop --toml",
+            "export --all -o yaml",
             "start web-1",
             "stop web-1 -q",
             "stop web-1 web-2 --force",
@@ -293,6 +303,13 @@ mod tests {
     #[test]
     fn what_cannot_be_meant_is_refused() {
         for line in [
+            "apply",
+            "apply -f web.yaml --prune",
+            "apply -f web.yaml -l app=shop",
+            "apply -f web.yaml --schema",
+            "export",
+            "export web-1 --all",
+            "export node/n1",
             "template add tiny",
             "template add tiny --url https://x/y.qcow2",
             "template add tiny --url https://x/y --file z --sha256 0",

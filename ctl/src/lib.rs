@@ -10,6 +10,7 @@
 //!   settings.rs  contexts and defaults        ──>     │
 //!   complete.rs  what a shell may complete            │
 //!                                                     ├── documents.rs  the user's files for guests
+//!                                                     ├── apply/       the cluster as files describe it
 //!                                                     ├── edit/        a text in an editor, and who changed it meanwhile
 //!                                                     ├── peer/        keys and files for machines that are no nodes
 //!                                                     ├── wait.rs      until a VM is as wanted
@@ -21,6 +22,7 @@
 //!                                                     └── exit.rs      how it ended, in words and as a number
 //! ```
 
+mod apply;
 mod cli;
 mod commands;
 mod complete;

@@ -131,7 +131,7 @@ async fn make(context: &Context, name: &VmName, update: &VmUpdate, doing: &str, 
 }
 
 /// What waits for the next start, and how to come to it.
-fn waits(context: &Context, vm: &Vm) {
+pub(crate) fn waits(context: &Context, vm: &Vm) {
     for change in &vm.status.changes {
         context.hint(&pending(change));
     }

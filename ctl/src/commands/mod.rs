@@ -1,5 +1,6 @@
 //! What the commands do: one file a family. Each asks the API, waits if that is wanted, and shows the answer.
 
+pub(crate) mod apply;
 pub(crate) mod change;
 mod change_args;
 pub(crate) mod cloud_init;
@@ -11,6 +12,7 @@ mod create_args;
 pub(crate) mod delete;
 pub(crate) mod edit;
 pub(crate) mod events;
+pub(crate) mod export;
 pub(crate) mod list;
 mod local;
 pub(crate) mod login;
@@ -59,6 +61,9 @@ pub(crate) async fn run(cli: Cli, terminal: Terminal) -> Result<Exit, Failure> {
         Command::Cd(command) => change::cd(&context()?, command).await,
         Command::Rename(args) => change::rename(&context()?, &args).await,
         Command::Reinit(args) => change::reinit(&context()?, &args).await,
+        Command::Apply(args) if args.schema => apply::schema(),
+        Command::Apply(args) => apply::run(&context()?, &args).await,
+        Command::Export(args) => export::run(&context()?, &args).await,
         Command::Ssh(args) => ssh::run(&context()?, &args).await,
         Command::Wait(args) => wait::run(&context()?, &args).await,
         Command::Template(command) => template::run(&context()?, command).await,

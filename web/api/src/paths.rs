@@ -17,6 +17,8 @@ pub const READYZ: &str = "/readyz";
 pub const METRICS: &str = "/metrics";
 /// The OpenAPI document.
 pub const OPENAPI: &str = "/api/v1/openapi.json";
+/// The JSON Schema of the files that `waifuctl apply` takes.
+pub const SCHEMA_APPLY: &str = "/api/v1/schema/apply.json";
 
 /// `GET` lists ([`Vec`] of [`Vm`](crate::vm::Vm), query [`VmListQuery`](crate::vm::VmListQuery)); `POST` takes
 /// [`VmCreate`](crate::vm::VmCreate) and gives [`VmCreated`](crate::vm::VmCreated), or with `?dry_run=true`

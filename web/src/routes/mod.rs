@@ -12,6 +12,7 @@ mod health;
 mod net;
 mod nodes;
 mod openapi;
+mod schema;
 mod templates;
 mod tokens;
 mod vm_verbs;
@@ -54,6 +55,7 @@ fn api(app: &App) -> OpenApiRouter<App> {
         .routes(routes!(tokens::revoke))
         .routes(routes!(events::history))
         .routes(routes!(events::audit))
+        .routes(routes!(schema::apply))
         .routes(routes!(health::numbers))
         .layer(DefaultBodyLimit::max(crate::BODY_LIMIT_BYTES))
         .layer(from_fn_with_state(app.clone(), freshness::layer))
@@ -77,6 +79,7 @@ pub(crate) fn router(app: App) -> Router {
     router
         .route(paths::OPENAPI, axum::routing::get(openapi::serve))
         .layer(axum::Extension(openapi::Rendered::of(&document)))
+        .layer(axum::Extension(schema::Apply::default()))
         .layer(axum::Extension(Arc::new(VmList::default())))
         .fallback(crate::panel::serve)
         .layer(from_fn_with_state(app.clone(), layers::observed))

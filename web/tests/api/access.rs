@@ -62,3 +62,11 @@ async fn roles_end_where_they_end() {
         assert_eq!(operator == StatusCode::FORBIDDEN, !may, "operator {method} {path}");
     }
 }
+
+#[tokio::test]
+async fn viewers_get_the_schema_of_the_files_they_apply() {
+    let house = House::start(1).await;
+    let answer = house.nodes[0].call_as(Role::Viewer, get("/api/v1/schema/apply.json")).await;
+    assert_eq!((answer.status, answer.header("content-type")), (StatusCode::OK, "application/schema+json"));
+    assert_eq!(answer.json(), waifud_api::document::json_schema());
+}

@@ -118,6 +118,21 @@ impl Client {
         self.answered(request).await
     }
 
+    /// Away with a VM, disks included, if it still is of that generation: then it is the one that was meant, and nobody has
+    /// changed it since.
+    ///
+    /// # Errors
+    /// As every call: see [`ClientError`].
+    pub async fn delete_vm_at(
+        &self,
+        name: &VmName,
+        expect: Generation,
+        key: &IdempotencyKey,
+    ) -> Result<Answer<Vm>, ClientError> {
+        let request = self.write(Method::DELETE, paths::vm(paths::VM, name), Body::Empty, key);
+        self.answered(request.header(headers::IF_MATCH, format!("\"{}\"", expect.0))).await
+    }
+
     async fn verb(
         &self,
         path: &'static str,

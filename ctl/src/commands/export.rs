@@ -1,0 +1,110 @@
+//! `export`: what is there, as files that `apply` takes.
+
+use crate::{apply::export, context::Context, exit::Failure};
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use std::str::FromStr;
+use waifud_api::{
+    document::Document,
+    filter::{Filter, Term},
+    vm::Vm,
+};
+use waifud_model::{
+    labels::Label,
+    name::{NameError, VmName},
+    vm::Phase,
+};
+
+/// How many documents for guests are asked for at once.
+const AT_ONCE: usize = 8;
+
+/// See the module.
+#[derive(Debug, clap::Args)]
+#[command(before_help = "Examples:
+  waifuctl export vm/web-1
+  waifuctl export -l app=shop > shop.yaml
+  waifuctl export --all --with-user-data > cluster.yaml
+  waifuctl export --all --toml")]
+#[command(group = clap::ArgGroup::new("which").required(true).args(["names", "label", "all"]).multiple(false))]
+pub(crate) struct Args {
+    /// VMs
+    #[arg(value_name = "vm/NAME")]
+    names: Vec<Named>,
+    /// All VMs with this label; of several a VM must have all
+    #[arg(short, long, value_name = "KEY=VALUE")]
+    label: Vec<Label>,
+    /// All VMs, and all templates that came from the web
+    #[arg(long)]
+    all: bool,
+    /// With what guests are told (user-data, network-config), which may hold secrets; for operators
+    #[arg(long)]
+    with_user_data: bool,
+    /// As TOML
+    #[arg(long)]
+    toml: bool,
+}
+
+/// `vm/web-1`, or the name alone.
+#[derive(Debug, Clone)]
+struct Named(VmName);
+
+impl FromStr for Named {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        VmName::new(text.strip_prefix("vm/").unwrap_or(text)).map(Self)
+    }
+}
+
+pub(crate) async fn run(context: &Context, args: &Args) -> Result<(), Failure> {
+    let vms = chosen(context, args).await?;
+    let templates = context.fresh(context.client.templates().await?);
+    let mut documents = Vec::new();
+    if args.all {
+        for template in &templates {
+            match export::template(template) {
+                Some(document) => documents.push(Document::Template(document)),
+                None => context.hint(&format!(
+                    "template {} is left out: it came from a file, which only whoever has it can name",
+                    template.name
+                )),
+            }
+        }
+    }
+    let described = stream::iter(vms).map(|vm| {
+        let templates = &templates;
+        async move {
+            let has_documents = vm.user_data.is_some() || vm.network_config.is_some();
+            let told = if args.with_user_data && has_documents {
+                Some(context.fresh(context.client.cloud_init(&vm.name).await?).0)
+            } else {
+                None
+            };
+            let hidden = has_documents && told.is_none();
+            Ok::<_, Failure>((Document::Vm(Box::new(export::vm(&vm, told, templates))), hidden))
+        }
+    });
+    let described: Vec<_> = described.buffered(AT_ONCE).try_collect().await?;
+    let hidden = described.iter().filter(|(_, hidden)| *hidden).count();
+    if hidden > 0 {
+        context
+            .hint(&format!("what {hidden} guests are told is left out, because it may hold secrets: --with-user-data"));
+    }
+    documents.extend(described.into_iter().map(|(document, _)| document));
+    let text = if args.toml { export::toml(&documents)? } else { export::yaml(&documents)? };
+    // As a structure it is a list of the same documents, which apply takes too.
+    context.out.whole(&documents, |_| text)
+}
+
+async fn chosen(context: &Context, args: &Args) -> Result<Vec<Vm>, Failure> {
+    if args.names.is_empty() {
+        let filter: Filter = args.label.iter().cloned().map(Term::Label).collect();
+        let mut vms = context.fresh(context.client.vms(&filter).await?);
+        vms.retain(|vm| vm.phase == Phase::Live);
+        return Ok(vms);
+    }
+    let mut vms = Vec::new();
+    for Named(name) in &args.names {
+        vms.push(context.fresh(context.client.vm(name).await?));
+    }
+    Ok(vms)
+}
