@@ -11,6 +11,7 @@ use tokio::{
     sync::broadcast,
 };
 use waifud_model::{
+    hardware::{CpuModel, Firmware},
     ids::{ClusterId, Generation, VmId},
     node::Arch,
     size::ByteSize,
@@ -18,8 +19,8 @@ use waifud_model::{
     vm::Mac,
 };
 use waifud_node::hypervisor::{
-    Accel, Cpus, Disk, DiskCache, DomainEvent, DomainSpec, DomainState, Happening, Health, Hypervisor, HypervisorError,
-    Machine, Memory, Nic, OffReason, Smbios,
+    Accel, Adjustment, Boot, Cpus, Disk, DiskCache, Domain, DomainEvent, DomainSpec, DomainState, Happening, Health,
+    Hypervisor, HypervisorError, Machine, Memory, Nic, OffReason, PauseReason, Smbios, StartMode,
     fake::FakeHypervisor,
     libvirt::{Libvirt, LibvirtConfig},
 };
@@ -61,6 +62,12 @@ fn spec(stage: &dyn Stage, seed: u8, generation: u64) -> DomainSpec {
             serial: "ds=nocloud;s=http://169.254.169.254/".to_owned(),
         },
         seed: None,
+        firmware: Firmware::Bios,
+        cpu_model: CpuModel::default(),
+        disks: Vec::new(),
+        cd: None,
+        cards: Vec::new(),
+        boot: Boot { reboots: 4, disk_life: 2 },
     }
 }
 
@@ -75,6 +82,9 @@ async fn heard(events: &mut broadcast::Receiver<DomainEvent>, vm: VmId, what: Ha
     };
     tokio::time::timeout(Duration::from_secs(20), wait).await.unwrap_or_else(|_| panic!("no event {what:?} of {vm}"));
 }
+
+/// The smallest of adjustments.
+const CPU: Adjustment = Adjustment::Cpus(1);
 
 async fn contract(stage: &dyn Stage) {
     let hypervisor = stage.hypervisor();
@@ -91,7 +101,9 @@ async fn contract(stage: &dyn Stage) {
     assert!(hypervisor.find(vm).await.unwrap().is_none());
     hypervisor.force_stop(vm).await.unwrap();
     hypervisor.undefine(vm).await.unwrap();
-    assert!(matches!(hypervisor.start(vm, Generation(1)).await, Err(HypervisorError::NoDomain(id)) if id == vm));
+    assert!(
+        matches!(hypervisor.start(vm, Generation(1), StartMode::Run).await, Err(HypervisorError::NoDomain(id)) if id == vm)
+    );
     assert!(matches!(hypervisor.shutdown(vm).await, Err(HypervisorError::NoDomain(id)) if id == vm));
     assert!(hypervisor.console(vm).await.unwrap().is_none() && hypervisor.screen(vm).await.unwrap().is_none());
 
@@ -104,12 +116,12 @@ async fn contract(stage: &dyn Stage) {
     assert_eq!((domain.defined, domain.started, domain.ip), (Some(Generation(1)), None, first.nic.ip));
     let listed = hypervisor.list().await.unwrap();
     assert_eq!(listed.iter().map(|d| d.vm).collect::<Vec<_>>(), [second.vm, vm]);
-    assert_eq!(listed[1], domain);
+    assert_eq!(listed[1], Domain { edited: false, live: None, ..domain });
     heard(&mut events, vm, Happening::Definition).await;
 
     // Started, and started again: that only notes the generation.
-    hypervisor.start(vm, Generation(1)).await.unwrap();
-    hypervisor.start(vm, Generation(1)).await.unwrap();
+    hypervisor.start(vm, Generation(1), StartMode::Run).await.unwrap();
+    hypervisor.start(vm, Generation(1), StartMode::Run).await.unwrap();
     heard(&mut events, vm, Happening::Started).await;
     let domain = look().await;
     assert_eq!((domain.state, domain.started), (DomainState::Running, Some(Generation(1))));
@@ -117,13 +129,18 @@ async fn contract(stage: &dyn Stage) {
     // A new definition leaves the guest alone, and forgets nothing.
     first.generation = Generation(2);
     first.title = "web-renamed".parse().unwrap();
+    first.boot.reboots = 5;
+    first.memory.current = ByteSize::mib(80);
     hypervisor.define(&first).await.unwrap();
     let domain = look().await;
+    assert_eq!(domain.booted, Boot { reboots: 4, disk_life: 2 }, "the guest was not started anew");
+    let live = domain.live.as_ref().unwrap();
+    assert_eq!((live.memory.current, live.cpus), (ByteSize::mib(64), first.cpus));
     assert_eq!(domain.state, DomainState::Running);
     assert_eq!((domain.defined, domain.started), (Some(Generation(2)), Some(Generation(1))));
-    hypervisor.start(vm, Generation(2)).await.unwrap();
+    hypervisor.start(vm, Generation(2), StartMode::Run).await.unwrap();
     assert_eq!(look().await.started, Some(Generation(2)));
-    assert_eq!(hypervisor.list().await.unwrap()[1], look().await, "the listing has seen the change");
+    assert_eq!(hypervisor.list().await.unwrap()[1].started, Some(Generation(2)), "the listing has seen the change");
     assert!(hypervisor.usage().await.unwrap().iter().all(|usage| usage.vm == vm));
 
     // A running guest does not lose its definition.
@@ -140,6 +157,26 @@ async fn contract(stage: &dyn Stage) {
     assert!(!domain.state.is_active(), "{domain:?}");
     assert_eq!((domain.defined, domain.started), (Some(Generation(2)), Some(Generation(2))));
     hypervisor.shutdown(vm).await.unwrap();
+    assert_eq!((domain.booted.reboots, domain.live, domain.edited), (4, None, false));
+    for refused in [hypervisor.suspend(vm).await, hypervisor.resume(vm).await, hypervisor.adjust(vm, &CPU).await] {
+        assert!(matches!(refused, Err(HypervisorError::Refused { .. })), "{refused:?}");
+    }
+
+    // Started without running, and held still again; each twice. The new definition is taken up.
+    hypervisor.start(vm, Generation(2), StartMode::Paused).await.unwrap();
+    let domain = look().await;
+    assert_eq!((domain.state, domain.booted.reboots), (DomainState::Paused(PauseReason::Asked), 5));
+    assert_eq!(domain.live.unwrap().memory.current, ByteSize::mib(80));
+    hypervisor.start(vm, Generation(2), StartMode::Run).await.unwrap();
+    hypervisor.suspend(vm).await.unwrap();
+    assert!(matches!(look().await.state, DomainState::Paused(_)), "a start lets nobody go on");
+    hypervisor.resume(vm).await.unwrap();
+    hypervisor.resume(vm).await.unwrap();
+    assert_eq!(look().await.state, DomainState::Running);
+    hypervisor.suspend(vm).await.unwrap();
+    heard(&mut events, vm, Happening::Paused).await;
+    assert!(matches!(look().await.state, DomainState::Paused(_)));
+    hypervisor.force_stop(vm).await.unwrap();
 
     // What belongs to somebody else is not there, and cannot be touched.
     let foreign = spec(stage, 77, 1);
@@ -148,10 +185,13 @@ async fn contract(stage: &dyn Stage) {
     assert_eq!(hypervisor.list().await.unwrap().len(), 2);
     for refused in [
         hypervisor.define(&foreign).await,
-        hypervisor.start(foreign.vm, Generation(1)).await,
+        hypervisor.start(foreign.vm, Generation(1), StartMode::Run).await,
         hypervisor.shutdown(foreign.vm).await,
         hypervisor.force_stop(foreign.vm).await,
         hypervisor.undefine(foreign.vm).await,
+        hypervisor.suspend(foreign.vm).await,
+        hypervisor.resume(foreign.vm).await,
+        hypervisor.adjust(foreign.vm, &CPU).await,
         hypervisor.console(foreign.vm).await.map(drop),
         hypervisor.screen(foreign.vm).await.map(drop),
     ] {
@@ -174,7 +214,7 @@ async fn lines(stage: &dyn Stage, greet: impl FnOnce(VmId)) {
     let hypervisor = stage.hypervisor();
     let spec = spec(stage, 14, 1);
     hypervisor.define(&spec).await.unwrap();
-    hypervisor.start(spec.vm, Generation(1)).await.unwrap();
+    hypervisor.start(spec.vm, Generation(1), StartMode::Run).await.unwrap();
     let mut console = hypervisor.console(spec.vm).await.unwrap().unwrap();
     let mut screen = hypervisor.screen(spec.vm).await.unwrap().unwrap();
     greet(spec.vm);
@@ -250,7 +290,7 @@ impl Stage for LibvirtStage {
     }
     async fn add_foreign(&self, spec: &DomainSpec) {
         self.theirs.define(spec).await.unwrap();
-        self.theirs.start(spec.vm, spec.generation).await.unwrap();
+        self.theirs.start(spec.vm, spec.generation, StartMode::Run).await.unwrap();
     }
     async fn foreign_runs(&self, vm: VmId) -> bool {
         self.theirs.find(vm).await.unwrap().is_some_and(|domain| domain.state == DomainState::Running)
@@ -313,7 +353,7 @@ async fn a_real_libvirt_that_hangs_comes_back() {
     let libvirt = Libvirt::start(LibvirtConfig { look: deadline, ..patient }).unwrap();
     let guest = spec(&stage, 33, 1);
     libvirt.define(&guest).await.unwrap();
-    libvirt.start(guest.vm, Generation(1)).await.unwrap();
+    libvirt.start(guest.vm, Generation(1), StartMode::Run).await.unwrap();
     let before = libvirt.list().await.unwrap();
     let mut events = libvirt.events();
 

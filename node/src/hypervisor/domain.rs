@@ -1,10 +1,14 @@
 //! What a domain is, and what it shall be, as plain data. Nothing here knows libvirt.
 
-use super::error::Cause;
+use super::{
+    error::Cause,
+    live::{Boot, Live},
+};
 use std::{net::Ipv4Addr, path::PathBuf};
 use waifud_model::{
+    hardware::{CpuModel, Firmware},
     ids::{Generation, VmId},
-    name::VmName,
+    name::{BridgeName, DiskName, VmName},
     node::Arch,
     size::ByteSize,
     template::ImageFormat,
@@ -43,6 +47,18 @@ pub struct DomainSpec {
     pub smbios: Smbios,
     /// A small read-only disk with what cloud-init has to know before it has a network; absolute.
     pub seed: Option<PathBuf>,
+    /// What starts its boot loader. On Arm it is UEFI whatever this says.
+    pub firmware: Firmware,
+    /// The CPU it sees.
+    pub cpu_model: CpuModel,
+    /// Disks beside the root disk.
+    pub disks: Vec<ExtraDisk>,
+    /// The image in its CD drive, which is always there; absolute.
+    pub cd: Option<PathBuf>,
+    /// Network cards beside [`Self::nic`], in order.
+    pub cards: Vec<Card>,
+    /// Which start of the guest this definition is for; kept in its mark.
+    pub boot: Boot,
 }
 
 /// What the firmware says of the machine (SMBIOS type 1): by this cloud-init in a stock image knows whom to ask. The UUID is
@@ -75,7 +91,7 @@ pub struct Memory {
     pub most: ByteSize,
 }
 
-/// The root disk.
+/// A disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Disk {
     /// Where it is; absolute.
@@ -84,6 +100,26 @@ pub struct Disk {
     pub format: ImageFormat,
     /// Whether the host's page cache is used.
     pub cache: DiskCache,
+}
+
+/// A disk beside the root disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExtraDisk {
+    /// Its place, below [`DISKS_MAX`](waifud_model::hardware::DISKS_MAX): slot 0 is `vdb`.
+    pub slot: u8,
+    /// What the guest reads as its serial number.
+    pub serial: DiskName,
+    /// Where it is, and how it is read.
+    pub disk: Disk,
+}
+
+/// A network card on a bridge of the host. A filter sees to it that the guest sends under the card's address only.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Card {
+    /// Its address.
+    pub mac: Mac,
+    /// The bridge.
+    pub bridge: BridgeName,
 }
 
 /// Whether the host's page cache stands between a guest and its disk. Both honour the guest's flushes.
@@ -157,6 +193,14 @@ pub struct Domain {
     pub since: Option<Timestamp>,
     /// The guest's address, as the mark has it: enough to release it when the record is gone.
     pub ip: Ipv4Addr,
+    /// What its guest was last started with. While the guest is on, [`find`](super::Hypervisor::find) tells it of the guest
+    /// itself, whoever started it.
+    pub booted: Boot,
+    /// True if somebody changed the definition since it was made. Only [`find`](super::Hypervisor::find) looks.
+    pub edited: bool,
+    /// What its guest has; only from [`find`](super::Hypervisor::find), only while the guest is on, and not while something
+    /// else is being done with it.
+    pub live: Option<Live>,
 }
 
 /// What a domain does.

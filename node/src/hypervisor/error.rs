@@ -35,6 +35,17 @@ pub enum HypervisorError {
         /// Its own words.
         source: Cause,
     },
+    /// The guest cannot take it up while it runs: it has no room or no driver for it, or does not react. It will when it is
+    /// started the next time; that is no failure.
+    #[error("the guest of VM {vm} cannot change its {what} while it runs: {why}")]
+    NotLive {
+        /// Whose.
+        vm: VmId,
+        /// What was to change.
+        what: &'static str,
+        /// Why it cannot.
+        why: Cause,
+    },
     /// The VM has no domain here.
     #[error("VM {0} has no domain on this node")]
     NoDomain(VmId),

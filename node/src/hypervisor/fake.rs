@@ -4,14 +4,20 @@
 //! The fake outlives the node that uses it, as guests outlive waifud: a simulation restarts a node by dropping everything
 //! but its fakes.
 
+mod guest;
 mod lines;
+mod outside;
 
 use super::{
-    Cause, Domain, DomainEvent, DomainSpec, DomainState, Happening, Health, Hypervisor, HypervisorError, Line,
-    OffReason, PauseReason, Usage,
+    Adjustment, Cause, Domain, DomainEvent, DomainSpec, DomainState, Happening, Health, Hypervisor, HypervisorError,
+    Line, OffReason, PauseReason, StartMode, Usage,
 };
-use crate::faults::{Faults, lock};
+use crate::{
+    faults::{Faults, lock},
+    volumes::fake::FakeVolumes,
+};
 use async_trait::async_trait;
+use guest::Guest;
 use lines::Lines;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -20,10 +26,7 @@ use std::{
     time::Duration,
 };
 use tokio::sync::{broadcast, watch};
-use waifud_model::{
-    ids::{Generation, VmId},
-    size::ByteSize,
-};
+use waifud_model::ids::{Generation, VmId};
 
 /// As patient as libvirt's real one.
 const DEADLINE: Duration = Duration::from_secs(25);
@@ -49,6 +52,12 @@ pub enum HypervisorOp {
     Shutdown,
     /// [`Hypervisor::force_stop`].
     ForceStop,
+    /// [`Hypervisor::suspend`].
+    Suspend,
+    /// [`Hypervisor::resume`].
+    Resume,
+    /// [`Hypervisor::adjust`].
+    Adjust,
     /// [`Hypervisor::undefine`].
     Undefine,
     /// [`Hypervisor::console`].
@@ -57,30 +66,11 @@ pub enum HypervisorOp {
     Screen,
 }
 
-/// A domain in memory.
-#[derive(Debug, Clone)]
-struct Guest {
-    ours: bool,
-    spec: Option<DomainSpec>,
-    ip: Ipv4Addr,
-    state: DomainState,
-    started: Option<Generation>,
-    deaf: bool,
-    /// Grows with every start, so that a shutdown under way does not hit the guest's next life.
-    life: u64,
-    started_at: tokio::time::Instant,
-}
-
-impl Guest {
-    fn domain(&self, vm: VmId) -> Domain {
-        let defined = self.spec.as_ref().map(|spec| spec.generation);
-        Domain { vm, state: self.state, defined, started: self.started, since: None, ip: self.ip }
-    }
-}
-
 #[derive(Debug)]
 struct World {
     guests: BTreeMap<VmId, Guest>,
+    /// The disks that guests see.
+    volumes: Option<Arc<FakeVolumes>>,
     changes: Vec<(HypervisorOp, VmId)>,
     shutdown_takes: Duration,
     loses_events: bool,
@@ -103,6 +93,7 @@ impl Default for FakeHypervisor {
     fn default() -> Self {
         let world = World {
             guests: BTreeMap::new(),
+            volumes: None,
             changes: Vec::new(),
             shutdown_takes: Duration::from_secs(3),
             loses_events: false,
@@ -119,99 +110,15 @@ impl Default for FakeHypervisor {
     }
 }
 
-/// What a script does to guests and to the hypervisor, and what it may look at.
+/// What may be looked at, without a call and so without a fault.
 impl FakeHypervisor {
-    /// The guest dies.
-    pub fn crash(&self, vm: VmId) {
-        self.stop(vm, OffReason::Crashed, None);
-    }
-
-    /// The guest shuts itself down.
-    pub fn power_off_inside(&self, vm: VmId) {
-        self.stop(vm, OffReason::ShutDown, None);
-    }
-
-    /// Somebody takes the guest's power away with another tool.
-    pub fn destroy_outside(&self, vm: VmId) {
-        self.stop(vm, OffReason::Destroyed, None);
-    }
-
-    /// The guest is held still.
-    pub fn pause(&self, vm: VmId, reason: PauseReason) {
-        self.set(vm, DomainState::Paused(reason), Happening::Paused);
-    }
-
-    /// The guest does not hear its power button from now on.
-    pub fn make_deaf(&self, vm: VmId) {
-        if let Some(guest) = lock(&self.world).guests.get_mut(&vm) {
-            guest.deaf = true;
-        }
-    }
-
-    /// How long a guest takes to shut down when asked.
-    pub fn shutdown_takes(&self, time: Duration) {
-        lock(&self.world).shutdown_takes = time;
-    }
-
-    /// Whether events get lost from now on.
-    pub fn lose_events(&self, lose: bool) {
-        lock(&self.world).loses_events = lose;
-    }
-
-    /// Whether an operation that changes something only claims to from now on.
-    pub fn lie(&self, op: HypervisorOp, lie: bool) {
-        let lies = &mut lock(&self.world).lies;
-        if lie {
-            lies.insert(op)
-        } else {
-            lies.remove(&op)
-        };
-    }
-
-    /// The hypervisor's daemon goes away, or comes back. Guests run on; events are lost meanwhile.
-    pub fn set_down(&self, down: bool) {
-        lock(&self.world).down = down;
-        if down {
-            self.health.send_replace(Health::Down(Cause::new("injected: the daemon is away")));
-        } else {
-            self.health.send_replace(Health::Up);
-            self.emit(None, Happening::Reconnected);
-        }
-    }
-
-    /// The host loses power and comes back: every guest is off, and nobody knows why.
-    pub fn reboot_host(&self) {
-        for guest in lock(&self.world).guests.values_mut() {
-            guest.state = DomainState::Off(OffReason::Unknown);
-            guest.life += 1;
-        }
-        self.emit(None, Happening::Reconnected);
-    }
-
-    /// A domain that has a VM's name and UUID but belongs to somebody else. It runs.
-    pub fn add_foreign(&self, vm: VmId) {
-        self.add(vm, false);
-    }
-
-    /// A domain of ours that runs, made by nobody here.
-    pub fn add_running(&self, vm: VmId) {
-        self.add(vm, true);
-    }
-
-    fn add(&self, vm: VmId, ours: bool) {
-        let (ip, started_at) = (Ipv4Addr::UNSPECIFIED, tokio::time::Instant::now());
-        let state = DomainState::Running;
-        let guest = Guest { ours, spec: None, ip, state, started: None, deaf: false, life: 0, started_at };
-        lock(&self.world).guests.insert(vm, guest);
-    }
-
     /// What a domain was last defined from.
     #[must_use]
     pub fn spec(&self, vm: VmId) -> Option<DomainSpec> {
         lock(&self.world).guests.get(&vm)?.spec.clone()
     }
 
-    /// A domain as it is, foreign ones too. No call, so no fault.
+    /// A domain as it is, foreign ones too.
     #[must_use]
     pub fn state(&self, vm: VmId) -> Option<DomainState> {
         lock(&self.world).guests.get(&vm).map(|guest| guest.state)
@@ -246,15 +153,23 @@ impl FakeHypervisor {
 
     /// Ends a guest's life; with `life`, only that one.
     fn stop(&self, vm: VmId, reason: OffReason, life: Option<u64>) {
-        let stopped = lock(&self.world).guests.get_mut(&vm).is_some_and(|guest| {
-            let hit = guest.state.is_active() && life.is_none_or(|life| life == guest.life);
-            if hit {
-                guest.state = DomainState::Off(reason);
+        let stopped = {
+            let world = &mut *lock(&self.world);
+            let hit = |guest: &&mut Guest| guest.state.is_active() && life.is_none_or(|life| life == guest.life);
+            let guest = world.guests.get_mut(&vm).filter(hit);
+            let stays = guest.map(|guest| {
+                guest.go_off(reason);
+                !guest.ours || guest.spec.is_some()
+            });
+            if stays.is_some() {
+                world.lines.end(vm);
             }
-            hit
-        });
+            if stays == Some(false) {
+                world.guests.remove(&vm);
+            }
+            stays.is_some()
+        };
         if stopped {
-            lock(&self.world).lines.end(vm);
             self.emit(Some(vm), Happening::Stopped);
         }
     }
@@ -306,7 +221,7 @@ impl Hypervisor for FakeHypervisor {
 
     async fn find(&self, vm: VmId) -> Result<Option<Domain>, HypervisorError> {
         self.meet(HypervisorOp::Find, "look at", Some(vm)).await?;
-        Ok(lock(&self.world).guests.get(&vm).filter(|g| g.ours).map(|g| g.domain(vm)))
+        Ok(lock(&self.world).guests.get(&vm).filter(|g| g.ours).map(|g| g.closely(vm)))
     }
 
     async fn agent_addresses(&self, vm: VmId) -> Result<Vec<Ipv4Addr>, HypervisorError> {
@@ -324,7 +239,7 @@ impl Hypervisor for FakeHypervisor {
             .map(|(vm, guest)| Usage {
                 vm: *vm,
                 cpu_ns: u64::try_from(guest.started_at.elapsed().as_nanos() / 100).unwrap_or(u64::MAX),
-                memory: guest.spec.as_ref().map_or(ByteSize::ZERO, |spec| spec.memory.current),
+                memory: guest.memory(),
             })
             .collect())
     }
@@ -337,20 +252,11 @@ impl Hypervisor for FakeHypervisor {
         match self.with(vm, |guest| {
             guest.ip = spec.nic.ip;
             guest.spec = Some(spec.clone());
+            guest.edited = false;
             Ok(())
         }) {
             Err(HypervisorError::NoDomain(_)) => {
-                let guest = Guest {
-                    ours: true,
-                    ip: spec.nic.ip,
-                    spec: Some(spec.clone()),
-                    state: DomainState::Off(OffReason::Unknown),
-                    started: None,
-                    deaf: false,
-                    life: 0,
-                    started_at: tokio::time::Instant::now(),
-                };
-                lock(&self.world).guests.insert(vm, guest);
+                lock(&self.world).guests.insert(vm, Guest::new(spec));
             }
             other => other?,
         }
@@ -358,24 +264,70 @@ impl Hypervisor for FakeHypervisor {
         Ok(())
     }
 
-    async fn start(&self, vm: VmId, generation: Generation) -> Result<(), HypervisorError> {
+    async fn start(&self, vm: VmId, generation: Generation, mode: StartMode) -> Result<(), HypervisorError> {
         if self.claims(HypervisorOp::Start, "start", vm).await? {
             return Ok(());
         }
+        let volumes = lock(&self.world).volumes.clone();
         let began = self.with(vm, |guest| {
-            guest.started = Some(generation);
             let off = !guest.state.is_active();
             if off {
-                guest.state = DomainState::Running;
-                guest.life += 1;
-                guest.started_at = tokio::time::Instant::now();
+                guest.boot(volumes.as_deref());
+                if mode == StartMode::Paused {
+                    guest.state = DomainState::Paused(PauseReason::Asked);
+                }
             }
+            guest.note(generation, off);
             Ok(off)
         })?;
         if began {
             self.emit(Some(vm), Happening::Started);
         }
         Ok(())
+    }
+
+    async fn suspend(&self, vm: VmId) -> Result<(), HypervisorError> {
+        if self.claims(HypervisorOp::Suspend, "suspend", vm).await? {
+            return Ok(());
+        }
+        let paused = self.with(vm, |guest| match guest.state {
+            DomainState::Paused(_) => Ok(false),
+            DomainState::Off(_) => Err(off("suspend", vm)),
+            DomainState::Running | DomainState::ShuttingDown => {
+                guest.state = DomainState::Paused(PauseReason::Asked);
+                Ok(true)
+            }
+        })?;
+        if paused {
+            self.emit(Some(vm), Happening::Paused);
+        }
+        Ok(())
+    }
+
+    async fn resume(&self, vm: VmId) -> Result<(), HypervisorError> {
+        if self.claims(HypervisorOp::Resume, "resume", vm).await? {
+            return Ok(());
+        }
+        let resumed = self.with(vm, |guest| match guest.state {
+            DomainState::Paused(_) => {
+                guest.state = DomainState::Running;
+                Ok(true)
+            }
+            DomainState::Off(_) => Err(off("resume", vm)),
+            DomainState::Running | DomainState::ShuttingDown => Ok(false),
+        })?;
+        if resumed {
+            self.emit(Some(vm), Happening::Started);
+        }
+        Ok(())
+    }
+
+    async fn adjust(&self, vm: VmId, adjustment: &Adjustment) -> Result<(), HypervisorError> {
+        if self.claims(HypervisorOp::Adjust, "adjust", vm).await? {
+            return Ok(());
+        }
+        let volumes = lock(&self.world).volumes.clone();
+        self.with(vm, |guest| guest.adjust(vm, adjustment, volumes.as_deref()))
     }
 
     async fn shutdown(&self, vm: VmId) -> Result<(), HypervisorError> {
@@ -442,4 +394,8 @@ impl Hypervisor for FakeHypervisor {
     fn health(&self) -> watch::Receiver<Health> {
         self.health.subscribe()
     }
+}
+
+fn off(what: &'static str, vm: VmId) -> HypervisorError {
+    HypervisorError::Refused { what, vm, source: Cause::new("the guest is off") }
 }

@@ -15,16 +15,18 @@ mod domain;
 mod error;
 pub mod fake;
 pub mod libvirt;
+mod live;
 mod mark;
 mod pty;
 mod xml;
 
 pub use domain::{
-    Accel, Cpus, Disk, DiskCache, Domain, DomainEvent, DomainSpec, DomainState, Happening, Health, Machine, Memory,
-    Nic, OffReason, PauseReason, Smbios, Usage,
+    Accel, Card, Cpus, Disk, DiskCache, Domain, DomainEvent, DomainSpec, DomainState, ExtraDisk, Happening, Health,
+    Machine, Memory, Nic, OffReason, PauseReason, Smbios, Usage,
 };
 pub use error::{Cause, HypervisorError};
 pub use libvirt::{Libvirt, LibvirtConfig};
+pub use live::{Adjustment, Boot, Live, LiveDisk, StartMode};
 pub use mark::Mark;
 pub use xml::{DomainType, domain_xml};
 
@@ -79,12 +81,31 @@ pub trait Hypervisor: Send + Sync + Debug {
     /// [`HypervisorError::Foreign`] if somebody else's domain has that name or UUID.
     async fn define(&self, spec: &DomainSpec) -> Result<(), HypervisorError>;
 
-    /// Starts the domain, and notes in its mark that it was started for `generation`, and when. If it runs, only
-    /// the generation is noted.
+    /// Starts the domain, and notes in its mark that it was started for `generation`, when, and with what. If its guest is on,
+    /// only the generation is noted, and it goes on running or being held still as it is.
     ///
     /// # Errors
     /// If it is not defined, or the guest could not be started.
-    async fn start(&self, vm: VmId, generation: Generation) -> Result<(), HypervisorError>;
+    async fn start(&self, vm: VmId, generation: Generation, mode: StartMode) -> Result<(), HypervisorError>;
+
+    /// Holds the guest still. Its memory is kept, and nothing in it notices.
+    ///
+    /// # Errors
+    /// If it is not defined, or is off. One that is held still already is no error.
+    async fn suspend(&self, vm: VmId) -> Result<(), HypervisorError>;
+
+    /// Lets a guest go on that is held still, whatever the reason was.
+    ///
+    /// # Errors
+    /// If it is not defined, or is off. One that runs is no error.
+    async fn resume(&self, vm: VmId) -> Result<(), HypervisorError>;
+
+    /// Makes the running guest take something up. Its definition stays as it is: that is [`Self::define`]'s. Of memory the
+    /// guest may still be giving some back when this returns.
+    ///
+    /// # Errors
+    /// [`HypervisorError::NotLive`] if the guest cannot, others if the hypervisor would not, or the guest is off.
+    async fn adjust(&self, vm: VmId, adjustment: &Adjustment) -> Result<(), HypervisorError>;
 
     /// Asks the guest to shut down, as by its power button. Returns when it was asked, not when it is off.
     ///

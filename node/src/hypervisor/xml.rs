@@ -1,14 +1,27 @@
 //! A [`DomainSpec`] as libvirt's XML. Pure: the same spec gives the same text, pinned by goldens. Every value is escaped by
 //! the template engine; characters that no XML can hold are refused here.
 
+mod devices;
+
+pub(super) use devices::{ROOT, SEED, card_xml, cd_xml, data_disk_xml, data_slot};
+
 use super::{
-    domain::{Accel, DiskCache, DomainSpec, Machine},
-    error::{Cause, HypervisorError},
+    domain::{Accel, DomainSpec, Machine},
+    error::HypervisorError,
     mark::Mark,
 };
 use askama::Template;
+use devices::{CardXml, CdXml, DiskXml, path, render};
 use std::path::Path;
-use waifud_model::{ids::ClusterId, node::Arch, template::ImageFormat};
+use waifud_model::{
+    hardware::Firmware,
+    ids::{ClusterId, VmId},
+    node::Arch,
+};
+
+/// How many disks and cards can be plugged into a guest between two starts: each needs a port of its own, and every port costs
+/// firmware and kernel a moment at each start.
+const SPARE_PORTS: usize = 8;
 
 /// What libvirt calls a domain's type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,11 +62,18 @@ struct DomainXml<'a> {
     /// `<cpu mode=…>`, where the type has one. On KVM libvirt picks the closest model it can name, so that the guest can
     /// move to another host; host-passthrough would tie it to this one, and aborts on some nested hosts.
     cpu_mode: Option<&'static str>,
+    /// In its place, one that has a name.
+    cpu_model: Option<&'a str>,
     machine: &'static str,
     x86: bool,
-    disk_path: &'a str,
-    disk_format: &'static str,
-    disk_cache: &'static str,
+    uefi: bool,
+    /// How many PCI Express ports there are.
+    ports: usize,
+    root: DiskXml<'a>,
+    disks: Vec<DiskXml<'a>>,
+    cd: CdXml<'a>,
+    cards: Vec<CardXml<'a>>,
+    seed_target: &'static str,
     seed: Option<&'a str>,
     serial_log: &'a str,
 }
@@ -68,31 +88,29 @@ pub fn domain_xml(
     kind: DomainType,
     before: Option<&Mark>,
 ) -> Result<String, HypervisorError> {
-    let bad = |field, why| HypervisorError::BadSpec { vm: spec.vm, field, why };
-    let disk_path = absolute(&spec.disk.path).ok_or_else(|| bad("the disk", NOT_ABSOLUTE))?;
-    let serial_log = absolute(&spec.serial_log).ok_or_else(|| bad("the console log", NOT_ABSOLUTE))?;
-    let seed =
-        spec.seed.as_deref().map(|path| absolute(path).ok_or_else(|| bad("the seed", NOT_ABSOLUTE))).transpose()?;
+    let vm = spec.vm;
+    let serial_log = path(vm, "the console log", &spec.serial_log)?;
+    let seed = spec.seed.as_deref().map(|seed| path(vm, "the seed", seed)).transpose()?;
     for (field, text) in [
-        ("the disk", disk_path),
-        ("the console log", serial_log),
         ("the network", &spec.nic.network),
         ("the network filter", &spec.nic.filter),
-        ("the seed", seed.unwrap_or_default()),
         ("the SMBIOS manufacturer", &spec.smbios.manufacturer),
         ("the SMBIOS product", &spec.smbios.product),
         ("the SMBIOS serial", &spec.smbios.serial),
     ] {
-        if text.chars().any(|c| c.is_control() || matches!(c, '\u{fffe}' | '\u{ffff}')) {
-            return Err(bad(field, "has a character that XML cannot hold"));
-        }
+        plain(vm, field, text)?;
     }
     let mark = Mark {
         cluster,
-        vm: spec.vm,
+        vm,
         generation: spec.generation,
+        boot: spec.boot,
+        firmware: spec.firmware,
+        cpu_model: spec.cpu_model.clone(),
+        digest: None,
         started: before.and_then(|mark| mark.started),
         since: before.and_then(|mark| mark.since),
+        booted: before.map(|mark| mark.booted).unwrap_or_default(),
         ip: spec.nic.ip,
     };
     let template = DomainXml {
@@ -104,29 +122,47 @@ pub fn domain_xml(
             DomainType::Qemu => Some("maximum"),
             DomainType::Test => None,
         },
+        cpu_model: spec.cpu_model.named().filter(|_| kind != DomainType::Test),
         machine: match spec.machine {
             Machine::Q35 => "q35",
             Machine::Pc => "pc",
             Machine::Virt => "virt",
         },
         x86: spec.arch == Arch::X86_64,
-        disk_path,
-        disk_format: match spec.disk.format {
-            ImageFormat::Qcow2 => "qcow2",
-            ImageFormat::Raw | ImageFormat::Iso => "raw",
-        },
-        disk_cache: match spec.disk.cache {
-            DiskCache::None => "none",
-            DiskCache::Writeback => "writeback",
-        },
+        uefi: spec.firmware == Firmware::Uefi || spec.arch == Arch::Aarch64,
+        ports: ports(spec),
+        root: DiskXml::root(vm, &spec.disk)?,
+        disks: spec.disks.iter().map(|extra| DiskXml::data(vm, extra)).collect::<Result<_, _>>()?,
+        cd: CdXml::of(spec)?,
+        cards: spec.cards.iter().map(CardXml::new).collect(),
+        seed_target: SEED,
         seed,
         serial_log,
     };
-    template.render().map_err(|e| HypervisorError::Refused {
-        what: "describe",
-        vm: spec.vm,
-        source: Cause::new(e.to_string()),
-    })
+    render(vm, &template)
+}
+
+/// How many PCI Express ports a domain needs: libvirt makes those for what is there, but none to plug something into later.
+fn ports(spec: &DomainSpec) -> usize {
+    let chipset = match spec.machine {
+        // Plain PCI has slots.
+        Machine::Pc => return 0,
+        // The USB controller, the balloon, the random numbers.
+        Machine::Q35 => 3,
+        // Those, and the CD drive's controller and the screen.
+        Machine::Virt => 5,
+    };
+    let cards = 1 + spec.cards.len();
+    let disks = 1 + spec.disks.len() + usize::from(spec.seed.is_some());
+    chipset + usize::from(spec.agent) + cards + disks + SPARE_PORTS
+}
+
+/// A text that XML can hold.
+fn plain<'a>(vm: VmId, field: &'static str, text: &'a str) -> Result<&'a str, HypervisorError> {
+    if text.chars().any(|c| c.is_control() || matches!(c, '\u{fffe}' | '\u{ffff}')) {
+        return Err(HypervisorError::BadSpec { vm, field, why: "has a character that XML cannot hold" });
+    }
+    Ok(text)
 }
 
 const NOT_ABSOLUTE: &str = "is not an absolute UTF-8 path";

@@ -63,8 +63,35 @@ pub(crate) fn detect(file: &File) -> Result<ImageFormat, LookError> {
             Refusal::NotAnImage { why: "it is a web page; the address is that of a page, not of the image" }.into()
         );
     }
+    // Before the partition table: installers' CDs have one too, so that they can be written to a USB stick.
+    if iso(file, len)? {
+        return Ok(ImageFormat::Iso);
+    }
     raw(&head, len)?;
     Ok(ImageFormat::Raw)
+}
+
+/// True for the image of a CD or DVD (ISO 9660, ECMA-119): its volume descriptors begin with the 17th sector, the first of
+/// them is mostly the primary one, and says how large the volume is.
+fn iso(file: &File, len: u64) -> Result<bool, LookError> {
+    const SECTOR: u64 = 2048;
+    const PRIMARY: u8 = 1;
+    if len < 17 * SECTOR {
+        return Ok(false);
+    }
+    let mut descriptor = [0; 130];
+    file.read_exact_at(&mut descriptor, 16 * SECTOR)?;
+    if &descriptor[1..6] != b"CD001" {
+        return Ok(false);
+    }
+    // ECMA-119, 8.4.8 and 8.4.12: both numbers stand there twice, with the lowest byte first and last.
+    let blocks = descriptor[80..84].try_into().map_or(0, u32::from_le_bytes);
+    let block = descriptor[128..130].try_into().map_or(0, u16::from_le_bytes);
+    let end = u64::from(blocks) * u64::from(block);
+    if descriptor[0] == PRIMARY && end > len {
+        return Err(Refusal::Truncated { what: "the CD's volume", end, have: len }.into());
+    }
+    Ok(true)
 }
 
 /// A raw disk is taken only with a partition table that fits into it: there is nothing else to know one by.

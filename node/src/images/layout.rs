@@ -1,7 +1,7 @@
 //! Where images lie in the data directory, and the only ways by which a file gets or loses its place.
 //!
 //! ```text
-//!   images/<blake3>.qcow2   images/<blake3>.raw    whole, verified, 0444, never written to again
+//!   images/<blake3>.qcow2   .raw   .iso            whole, verified, 0444, never written to again
 //!   images/<blake3>.obao                           its BLAKE3 tree in groups of 16 KiB: what peers are served with
 //!   images/.<blake3>.part   .<blake3>.part.obao    being fetched: what is in it is verified again before it is gone on with
 //!   images/.import-*                               being imported: of no use after a crash, removed at the next start
@@ -26,6 +26,9 @@ const PART: &str = ".part";
 const TREE: &str = ".obao";
 /// Images are never written to again. Readable by all: the hypervisor runs under an account of its own.
 const MODE: u32 = 0o444;
+
+/// What an image can be.
+const FORMATS: [ImageFormat; 3] = [ImageFormat::Qcow2, ImageFormat::Raw, ImageFormat::Iso];
 
 const fn suffix(format: ImageFormat) -> &'static str {
     match format {
@@ -58,10 +61,7 @@ impl Layout {
 
     /// Where a version is, if it is here.
     pub(super) fn find(&self, version: Blake3) -> Option<(PathBuf, ImageFormat)> {
-        [ImageFormat::Qcow2, ImageFormat::Raw]
-            .into_iter()
-            .map(|format| (self.image(version, format), format))
-            .find(|(path, _)| path.is_file())
+        FORMATS.into_iter().map(|format| (self.image(version, format), format)).find(|(path, _)| path.is_file())
     }
 
     /// All versions that are here, in order.
@@ -117,7 +117,7 @@ impl Layout {
     /// Removes a version, the image first, so that a tree without an image is all a crash can leave.
     pub(super) fn remove(&self, version: Blake3) -> Result<(), ImageError> {
         let (part, part_tree) = self.part(version);
-        let formats = [ImageFormat::Qcow2, ImageFormat::Raw].map(|format| self.image(version, format));
+        let formats = FORMATS.map(|format| self.image(version, format));
         for path in formats.into_iter().chain([self.tree(version), part, part_tree]) {
             self.unlink(&path)?;
         }
@@ -176,5 +176,5 @@ impl Layout {
 
 fn version_of(name: &str) -> Option<Blake3> {
     let (version, format) = name.split_once('.')?;
-    matches!(format, "qcow2" | "raw").then(|| version.parse().ok()).flatten()
+    FORMATS.iter().any(|known| suffix(*known) == format).then(|| version.parse().ok()).flatten()
 }

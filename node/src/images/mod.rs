@@ -7,7 +7,7 @@
 //! ```text
 //!   upload ───┐
 //!   download ─┴─> import (hash, inspect) ─┐
-//!                                         ├─> store: <blake3>.qcow2|raw + outboard ──> Volumes
+//!                                         ├─> store: <blake3>.qcow2|raw|iso + outboard ──> Volumes
 //!   peers ──────> fetch (verify) ─────────┘            └──> serve_blocks ──> peers
 //! ```
 

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     faults::lock,
-    hypervisor::{Hypervisor, HypervisorError},
+    hypervisor::{Hypervisor, HypervisorError, StartMode},
     images::{ImageError, ImageStore},
     net::{GuestNetwork, NetworkError, Reservation},
     volumes::{VolumeError, Volumes},
@@ -21,6 +21,7 @@ use std::{
 use tokio::time::Instant;
 use waifud_model::{
     ids::VmId,
+    template::ImageFormat,
     vm::{ImageRef, Mac, Vm},
 };
 
@@ -84,7 +85,10 @@ impl Hands {
     /// What is here of a VM.
     pub(super) async fn observe(&self, id: VmId, wanted: Option<&Vm>) -> Result<Observed, StepError> {
         let domain = self.hypervisor.find(id).await?;
-        let volume = self.volumes.find(id).await?.is_some();
+        let volume = match wanted {
+            Some(vm) => self.volumes.find(id, vm.disk_life).await?.is_some(),
+            None => self.volumes.list().await?.contains(&id),
+        };
         let (image, reserved) = match (wanted, &domain) {
             (Some(vm), _) => {
                 (self.images.present(vm.spec.image.version).await, self.reserved.has(&*self.network, vm).await?)
@@ -125,14 +129,15 @@ impl Hands {
             (Step::CreateVolume, Some(wanted)) => {
                 let image = image(wanted)?;
                 let base = self.images.ensure(image).await?;
-                self.volumes.ensure(id, &base, image.format, wanted.vm.spec.disk).await?;
+                let base = (image.format != ImageFormat::Iso).then_some((base.as_path(), image.format));
+                self.volumes.ensure(id, wanted.vm.disk_life, base, wanted.vm.spec.disk).await?;
             }
             (Step::ReserveAddress, Some(Wanted { vm, .. })) => {
                 self.network.reserve(id, vm.ip, vm.mac).await?;
                 self.reserved.add(vm);
             }
             (Step::DefineDomain, Some(Wanted { vm, .. })) => {
-                let volume = self.volumes.find(id).await?.ok_or(StepError::NoVolume)?;
+                let volume = self.volumes.find(id, vm.disk_life).await?.ok_or(StepError::NoVolume)?;
                 let seed = match intent.seed(vm).await? {
                     Some(contents) => Some(self.volumes.write_seed(id, contents).await?),
                     None => None,
@@ -146,7 +151,7 @@ impl Hands {
                     // The guest is worth more than the place in its log.
                     tracing::warn!(vm = %id, %error, "a guest's start is not noted in its console's log");
                 }
-                self.hypervisor.start(id, vm.generation).await?;
+                self.hypervisor.start(id, vm.generation, StartMode::Run).await?;
             }
             // A plan without a record has none of the steps that need one, and reports are sent by the task.
             _ => {}

@@ -2,7 +2,7 @@
 
 use crate::{
     console::SerialLogs,
-    hypervisor::{Accel, Cpus, Disk, DiskCache, DomainSpec, Machine, Memory, Nic, Smbios},
+    hypervisor::{Accel, Boot, Cpus, Disk, DiskCache, DomainSpec, Machine, Memory, Nic, Smbios},
     net::Attachment,
     volumes::Volume,
 };
@@ -69,6 +69,12 @@ impl Shape {
             agent: true,
             smbios: smbios(vm),
             seed,
+            firmware: vm.spec.hardware.firmware,
+            cpu_model: vm.spec.hardware.cpu_model.clone(),
+            disks: Vec::new(),
+            cd: None,
+            cards: Vec::new(),
+            boot: Boot { reboots: vm.reboots, disk_life: vm.disk_life },
         }
     }
 

@@ -373,7 +373,7 @@ async fn a_disk_that_vanished_is_not_replaced_by_an_empty_one() {
     world.set_power(vm, Desired::Running);
     world.seen(vm, VmState::Failed, 3).await;
     assert_eq!(world.reconciler().status(vm).unwrap().hold, Some(Hold::DiskMissing));
-    assert_eq!(world.volumes.find(vm).await.unwrap(), None);
+    assert_eq!(world.volumes.find(vm, 1).await.unwrap(), None);
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,10 +1,13 @@
 //! Disks as qcow2 overlays in a directory: only what a guest changes takes space, and making one takes no time. In: a base
-//! that never changes; out: `volumes/<vm>.qcow2`, which records the base's absolute path and format.
+//! that never changes, or none; out: `volumes/<vm>.qcow2`, which records the base's absolute path and format.
 //!
 //! A disk appears under its name only when it is complete: it is made under another name, synced, and renamed. What a crash
 //! leaves under such names is removed at the next start.
 
-use super::{Volume, VolumeError, Volumes};
+use super::{
+    DataVolume, Volume, VolumeError, Volumes,
+    names::{SUFFIX, Which},
+};
 use crate::images::{
     LookError,
     qcow2::Header,
@@ -18,12 +21,10 @@ use std::{
     path::{Path, PathBuf},
 };
 use tempfile::NamedTempFile;
-use waifud_model::{ids::VmId, size::ByteSize, template::ImageFormat};
+use waifud_model::{ids::VmId, name::DiskName, size::ByteSize, template::ImageFormat};
 
 /// How names of unfinished disks begin.
 const UNFINISHED: &str = ".new-";
-/// How names of disks end.
-const SUFFIX: &str = ".qcow2";
 /// How names of seeds end.
 const SEED: &str = ".seed";
 /// Disks are whole sectors.
@@ -55,33 +56,31 @@ impl DirVolumes {
     }
 
     /// Makes a disk that is not there.
-    async fn create(&self, vm: VmId, base: &Base, size: u64) -> Result<(), VolumeError> {
-        if base.size > size {
-            let (have, wanted) = (ByteSize::bytes(base.size), ByteSize::bytes(size));
-            return Err(VolumeError::BelowBase { vm, base: base.path.clone(), have, wanted });
+    async fn create(&self, vm: VmId, which: Which, base: Option<&Base>, size: u64) -> Result<(), VolumeError> {
+        let dir = self.dir.clone();
+        let mut arguments = vec!["-q", "-f", "qcow2"];
+        if let Some(base) = base {
+            if base.size > size {
+                let (have, wanted) = (ByteSize::bytes(base.size), ByteSize::bytes(size));
+                return Err(VolumeError::BelowBase { vm, base: base.path.clone(), have, wanted });
+            }
+            arguments.extend(["-F", base.format, "-b", utf8(&base.path)?]);
         }
-        let dir = self.dir.clone();
         let unfinished = on_thread(move || dir.unfinished(vm)).await?;
-        let format = match base.format {
-            ImageFormat::Qcow2 => "qcow2",
-            ImageFormat::Raw | ImageFormat::Iso => "raw",
-        };
-        let (target, backing) = (utf8(unfinished.path())?, utf8(&base.path)?);
-        self.tool
-            .succeed("create", &["-q", "-f", "qcow2", "-F", format, "-b", backing, target, &size.to_string()])
-            .await
-            .map_err(|e| self.tool_error(vm, e))?;
+        let size = size.to_string();
+        arguments.extend([utf8(unfinished.path())?, &size]);
+        self.tool.succeed("create", &arguments).await.map_err(|e| self.tool_error(vm, e))?;
         let dir = self.dir.clone();
-        on_thread(move || dir.finish(vm, unfinished)).await
+        on_thread(move || dir.finish(vm, &which, unfinished)).await
     }
 
     /// Sees to it that a disk that is there is what was asked for.
-    async fn adapt(&self, vm: VmId, base: &Base, size: u64) -> Result<(), VolumeError> {
-        let path = self.dir.disk(vm);
+    async fn adapt(&self, vm: VmId, which: &Which, base: Option<&Base>, size: u64) -> Result<(), VolumeError> {
+        let path = self.dir.disk(vm, which);
         let header = header(&path)?;
-        let stands_on = PathBuf::from(header.backing.unwrap_or_default());
-        if stands_on != base.path {
-            return Err(VolumeError::OtherBase { vm, have: stands_on, wanted: base.path.clone() });
+        let (have, wanted) = (header.backing.map(PathBuf::from), base.map(|base| base.path.clone()));
+        if have != wanted {
+            return Err(VolumeError::OtherBase { vm, have, wanted });
         }
         if header.virtual_size > size {
             let (have, wanted) = (ByteSize::bytes(header.virtual_size), ByteSize::bytes(size));
@@ -92,6 +91,27 @@ impl DirVolumes {
             self.tool.succeed("resize", &arguments).await.map_err(|e| self.tool_error(vm, e))?;
         }
         Ok(())
+    }
+
+    async fn ensure_one(
+        &self,
+        vm: VmId,
+        which: Which,
+        base: Option<Base>,
+        size: ByteSize,
+    ) -> Result<Volume, VolumeError> {
+        let size = size.as_bytes().checked_next_multiple_of(SECTOR).unwrap_or(u64::MAX - SECTOR + 1);
+        if self.find_one(vm, which.clone()).await?.is_none() {
+            self.create(vm, which.clone(), base.as_ref(), size).await?;
+        }
+        // Also after making it: true even if another made it first.
+        self.adapt(vm, &which, base.as_ref(), size).await?;
+        Ok(Volume { path: self.dir.disk(vm, &which), format: ImageFormat::Qcow2 })
+    }
+
+    async fn find_one(&self, vm: VmId, which: Which) -> Result<Option<Volume>, VolumeError> {
+        let dir = self.dir.clone();
+        on_thread(move || dir.find(vm, &which)).await
     }
 
     /// `qemu-img` says why it failed in words only; two of its reasons are worth knowing apart.
@@ -113,8 +133,27 @@ impl DirVolumes {
 struct Dir(PathBuf);
 
 impl Dir {
-    fn disk(&self, vm: VmId) -> PathBuf {
-        self.0.join(format!("{vm}{SUFFIX}"))
+    fn disk(&self, vm: VmId, which: &Which) -> PathBuf {
+        self.0.join(which.file(vm))
+    }
+
+    /// The disks that are here of VMs that `is_meant` means, in order.
+    fn disks(&self, is_meant: impl Fn(VmId) -> bool) -> Result<Vec<(VmId, Which)>, VolumeError> {
+        let mut found: Vec<_> = self.names()?.iter().filter_map(|name| Which::of_file(name)).collect();
+        found.retain(|(vm, _)| is_meant(*vm));
+        found.sort_unstable();
+        Ok(found)
+    }
+
+    /// Away with those disks of a VM that `goes` means; the root disk of the last life last: while it is there, the VM is
+    /// known to have left something here.
+    fn remove(&self, vm: VmId, goes: impl Fn(&Which) -> bool) -> Result<(), VolumeError> {
+        let (roots, data): (Vec<_>, Vec<_>) =
+            self.disks(|whose| whose == vm)?.into_iter().partition(|(_, which)| matches!(which, Which::Root(_)));
+        for (_, which) in data.into_iter().chain(roots).filter(|(_, which)| goes(which)) {
+            self.unlink(&self.disk(vm, &which))?;
+        }
+        Ok(())
     }
 
     /// A file under a name of no meaning. It is gone when it is dropped.
@@ -124,9 +163,9 @@ impl Dir {
     }
 
     /// Gives a complete disk its name, for good.
-    fn finish(&self, vm: VmId, unfinished: NamedTempFile) -> Result<(), VolumeError> {
+    fn finish(&self, vm: VmId, which: &Which, unfinished: NamedTempFile) -> Result<(), VolumeError> {
         unfinished.as_file().sync_all().map_err(|e| self.write_error(vm, "write", unfinished.path(), e))?;
-        let path = self.disk(vm);
+        let path = self.disk(vm, which);
         // Never over a disk: if two make one at the same time, the second finds the first's.
         match unfinished.persist_noclobber(&path) {
             Ok(_) => self.sync(),
@@ -153,8 +192,8 @@ impl Dir {
         Ok(path)
     }
 
-    fn find(&self, vm: VmId) -> Result<Option<Volume>, VolumeError> {
-        let path = self.disk(vm);
+    fn find(&self, vm: VmId, which: &Which) -> Result<Option<Volume>, VolumeError> {
+        let path = self.disk(vm, which);
         // Not followed: a link in this directory is not ours.
         match fs::symlink_metadata(&path) {
             Ok(meta) if meta.is_file() => Ok(Some(Volume { path, format: ImageFormat::Qcow2 })),
@@ -206,16 +245,18 @@ async fn on_thread<T: Send + 'static>(
 /// What a disk stands on.
 struct Base {
     path: PathBuf,
-    format: ImageFormat,
+    /// What QEMU calls it.
+    format: &'static str,
     /// Of the disk it makes, in bytes.
     size: u64,
 }
 
 impl Base {
-    fn open(path: PathBuf, format: ImageFormat) -> Result<Self, VolumeError> {
-        let size = match format {
-            ImageFormat::Qcow2 => header(&path)?.virtual_size,
-            ImageFormat::Raw | ImageFormat::Iso => fs::metadata(&path).map_err(at("open", &path))?.len(),
+    fn open(vm: VmId, path: PathBuf, format: ImageFormat) -> Result<Self, VolumeError> {
+        let (format, size) = match format {
+            ImageFormat::Qcow2 => ("qcow2", header(&path)?.virtual_size),
+            ImageFormat::Raw => ("raw", fs::metadata(&path).map_err(at("open", &path))?.len()),
+            ImageFormat::Iso => return Err(VolumeError::NotABase { vm, base: path }),
         };
         Ok(Self { path, format, size })
     }
@@ -242,24 +283,51 @@ impl Volumes for DirVolumes {
     async fn ensure(
         &self,
         vm: VmId,
-        base: &Path,
-        base_format: ImageFormat,
+        life: u32,
+        base: Option<(&Path, ImageFormat)>,
         size: ByteSize,
     ) -> Result<Volume, VolumeError> {
-        let path = base.to_owned();
-        let base = on_thread(move || Base::open(path, base_format)).await?;
-        let size = size.as_bytes().checked_next_multiple_of(SECTOR).unwrap_or(u64::MAX - SECTOR + 1);
-        if self.find(vm).await?.is_none() {
-            self.create(vm, &base, size).await?;
-        }
-        // Also after making it: true even if another made it first.
-        self.adapt(vm, &base, size).await?;
-        Ok(Volume { path: self.dir.disk(vm), format: ImageFormat::Qcow2 })
+        let base = match base.map(|(path, format)| (path.to_owned(), format)) {
+            Some((path, format)) => Some(on_thread(move || Base::open(vm, path, format)).await?),
+            None => None,
+        };
+        self.ensure_one(vm, Which::Root(life), base, size).await
     }
 
-    async fn find(&self, vm: VmId) -> Result<Option<Volume>, VolumeError> {
+    async fn find(&self, vm: VmId, life: u32) -> Result<Option<Volume>, VolumeError> {
+        self.find_one(vm, Which::Root(life)).await
+    }
+
+    async fn lives(&self, vm: VmId) -> Result<Vec<u32>, VolumeError> {
         let dir = self.dir.clone();
-        on_thread(move || dir.find(vm)).await
+        let disks = on_thread(move || dir.disks(|whose| whose == vm)).await?;
+        let life = |(_, which)| if let Which::Root(life) = which { Some(life) } else { None };
+        Ok(disks.into_iter().filter_map(life).collect())
+    }
+
+    async fn remove_old_lives(&self, vm: VmId, keep: u32) -> Result<(), VolumeError> {
+        let dir = self.dir.clone();
+        on_thread(move || dir.remove(vm, |which| matches!(which, Which::Root(life) if *life < keep))).await
+    }
+
+    async fn ensure_data(&self, vm: VmId, slot: u8, name: &DiskName, size: ByteSize) -> Result<Volume, VolumeError> {
+        self.ensure_one(vm, data(slot, name), None, size).await
+    }
+
+    async fn find_data(&self, vm: VmId, slot: u8, name: &DiskName) -> Result<Option<Volume>, VolumeError> {
+        self.find_one(vm, data(slot, name)).await
+    }
+
+    async fn list_data(&self, vm: VmId) -> Result<Vec<DataVolume>, VolumeError> {
+        let dir = self.dir.clone();
+        let disks = on_thread(move || dir.disks(|whose| whose == vm)).await?;
+        let data = |(_, which)| if let Which::Data(data) = which { Some(data) } else { None };
+        Ok(disks.into_iter().filter_map(data).collect())
+    }
+
+    async fn remove_data(&self, vm: VmId, slot: u8, name: &DiskName) -> Result<(), VolumeError> {
+        let (dir, which) = (self.dir.clone(), data(slot, name));
+        on_thread(move || dir.unlink(&dir.disk(vm, &which))).await
     }
 
     async fn write_seed(&self, vm: VmId, contents: Vec<u8>) -> Result<PathBuf, VolumeError> {
@@ -269,17 +337,19 @@ impl Volumes for DirVolumes {
 
     async fn remove(&self, vm: VmId) -> Result<(), VolumeError> {
         let dir = self.dir.clone();
-        // The disk last: while it is there, the VM is known to have left something here.
-        on_thread(move || dir.unlink(&dir.seed(vm)).and_then(|()| dir.unlink(&dir.disk(vm)))).await
+        on_thread(move || dir.unlink(&dir.seed(vm)).and_then(|()| dir.remove(vm, |_| true))).await
     }
 
     async fn list(&self) -> Result<Vec<VmId>, VolumeError> {
         let dir = self.dir.clone();
-        let names = on_thread(move || dir.names()).await?;
-        let mut found: Vec<_> = names.iter().filter_map(|name| name.strip_suffix(SUFFIX)?.parse().ok()).collect();
-        found.sort_unstable();
+        let mut found: Vec<_> = on_thread(move || dir.disks(|_| true)).await?.into_iter().map(|(vm, _)| vm).collect();
+        found.dedup();
         Ok(found)
     }
+}
+
+fn data(slot: u8, name: &DiskName) -> Which {
+    Which::Data(DataVolume { slot, name: name.clone() })
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Disks that exist only in memory, for simulations and the tests of whoever uses [`Volumes`]. Follows the same rules as
 //! the real ones; [`Faults`] says when it does not.
 
-use super::{Volume, VolumeError, Volumes};
+use super::{DataVolume, Volume, VolumeError, Volumes, names::Which};
 use crate::faults::{Faults, lock};
 use async_trait::async_trait;
 use std::{
@@ -9,15 +9,23 @@ use std::{
     path::{Path, PathBuf},
     sync::Mutex,
 };
-use waifud_model::{ids::VmId, size::ByteSize, template::ImageFormat};
+use waifud_model::{ids::VmId, name::DiskName, size::ByteSize, template::ImageFormat};
 
 /// The operations that can be made to fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum VolumeOp {
     /// [`Volumes::ensure`].
     Ensure,
-    /// [`Volumes::find`].
+    /// [`Volumes::find`] and [`Volumes::lives`].
     Find,
+    /// [`Volumes::remove_old_lives`].
+    RemoveOldLives,
+    /// [`Volumes::ensure_data`].
+    EnsureData,
+    /// [`Volumes::find_data`] and [`Volumes::list_data`].
+    FindData,
+    /// [`Volumes::remove_data`].
+    RemoveData,
     /// [`Volumes::write_seed`].
     WriteSeed,
     /// [`Volumes::remove`].
@@ -29,13 +37,18 @@ pub enum VolumeOp {
 /// Disks in memory.
 #[derive(Debug, Default)]
 pub struct FakeVolumes {
-    disks: Mutex<BTreeMap<VmId, (PathBuf, ByteSize)>>,
+    /// What each stands on, and its size.
+    disks: Mutex<BTreeMap<(VmId, Which), (Option<PathBuf>, ByteSize)>>,
     /// What goes wrong.
     pub faults: Faults<VolumeOp>,
 }
 
-fn path(vm: VmId) -> PathBuf {
-    PathBuf::from(format!("/fake/volumes/{vm}.qcow2"))
+fn volume(vm: VmId, which: &Which) -> Volume {
+    Volume { path: PathBuf::from("/fake/volumes").join(which.file(vm)), format: ImageFormat::Qcow2 }
+}
+
+fn data(slot: u8, name: &DiskName) -> Which {
+    Which::Data(DataVolume { slot, name: name.clone() })
 }
 
 impl FakeVolumes {
@@ -44,33 +57,114 @@ impl FakeVolumes {
         self.faults.meet(operation).await.map_err(refuse)
     }
 
-    /// The size of a disk, if it is there.
+    /// The size of the root disk of its last life, if one is there.
     #[must_use]
     pub fn size(&self, vm: VmId) -> Option<ByteSize> {
-        lock(&self.disks).get(&vm).map(|(_, size)| *size)
+        let disks = lock(&self.disks);
+        let roots = disks.iter().filter(|((whose, which), _)| *whose == vm && matches!(which, Which::Root(_)));
+        roots.last().map(|(_, (_, size))| *size)
     }
-}
 
-#[async_trait]
-impl Volumes for FakeVolumes {
-    async fn ensure(&self, vm: VmId, base: &Path, _: ImageFormat, size: ByteSize) -> Result<Volume, VolumeError> {
-        self.meet(VolumeOp::Ensure).await?;
+    /// The size of a data disk, if it is there.
+    #[must_use]
+    pub fn data_size(&self, vm: VmId, slot: u8, name: &DiskName) -> Option<ByteSize> {
+        lock(&self.disks).get(&(vm, data(slot, name))).map(|(_, size)| *size)
+    }
+
+    /// The size of the disk in that place, if one is there.
+    pub(crate) fn size_at(&self, path: &Path) -> Option<ByteSize> {
+        let disks = lock(&self.disks);
+        disks.iter().find(|((vm, which), _)| volume(*vm, which).path == path).map(|(_, (_, size))| *size)
+    }
+
+    /// A guest's disk grew while the guest had it open.
+    pub(crate) fn grow(&self, path: &Path, size: ByteSize) {
+        for ((vm, which), (_, have)) in lock(&self.disks).iter_mut() {
+            if volume(*vm, which).path == path {
+                *have = size.max(*have);
+            }
+        }
+    }
+
+    fn ensure_one(&self, vm: VmId, which: Which, base: Option<&Path>, size: ByteSize) -> Result<Volume, VolumeError> {
+        let made = volume(vm, &which);
         let mut disks = lock(&self.disks);
-        let (have_base, have) = disks.entry(vm).or_insert_with(|| (base.to_owned(), size));
-        if have_base != base {
-            return Err(VolumeError::OtherBase { vm, have: have_base.clone(), wanted: base.to_owned() });
+        let (have_base, have) = disks.entry((vm, which)).or_insert_with(|| (base.map(Path::to_owned), size));
+        if have_base.as_deref() != base {
+            let (have, wanted) = (have_base.clone(), base.map(Path::to_owned));
+            return Err(VolumeError::OtherBase { vm, have, wanted });
         }
         if *have > size {
             return Err(VolumeError::Shrink { vm, have: *have, wanted: size });
         }
         *have = size;
-        Ok(Volume { path: path(vm), format: ImageFormat::Qcow2 })
+        Ok(made)
     }
 
-    async fn find(&self, vm: VmId) -> Result<Option<Volume>, VolumeError> {
+    fn find_one(&self, vm: VmId, which: Which) -> Option<Volume> {
+        let found = volume(vm, &which);
+        lock(&self.disks).contains_key(&(vm, which)).then_some(found)
+    }
+
+    fn of(&self, vm: VmId) -> Vec<Which> {
+        lock(&self.disks).keys().filter(|(whose, _)| *whose == vm).map(|(_, which)| which.clone()).collect()
+    }
+}
+
+#[async_trait]
+impl Volumes for FakeVolumes {
+    async fn ensure(
+        &self,
+        vm: VmId,
+        life: u32,
+        base: Option<(&Path, ImageFormat)>,
+        size: ByteSize,
+    ) -> Result<Volume, VolumeError> {
+        self.meet(VolumeOp::Ensure).await?;
+        if let Some((base, ImageFormat::Iso)) = base {
+            return Err(VolumeError::NotABase { vm, base: base.to_owned() });
+        }
+        self.ensure_one(vm, Which::Root(life), base.map(|(path, _)| path), size)
+    }
+
+    async fn find(&self, vm: VmId, life: u32) -> Result<Option<Volume>, VolumeError> {
         self.meet(VolumeOp::Find).await?;
-        let there = lock(&self.disks).contains_key(&vm);
-        Ok(there.then(|| Volume { path: path(vm), format: ImageFormat::Qcow2 }))
+        Ok(self.find_one(vm, Which::Root(life)))
+    }
+
+    async fn lives(&self, vm: VmId) -> Result<Vec<u32>, VolumeError> {
+        self.meet(VolumeOp::Find).await?;
+        let life = |which| if let Which::Root(life) = which { Some(life) } else { None };
+        Ok(self.of(vm).into_iter().filter_map(life).collect())
+    }
+
+    async fn remove_old_lives(&self, vm: VmId, keep: u32) -> Result<(), VolumeError> {
+        self.meet(VolumeOp::RemoveOldLives).await?;
+        let old = |which: &Which| matches!(which, Which::Root(life) if *life < keep);
+        lock(&self.disks).retain(|(whose, which), _| *whose != vm || !old(which));
+        Ok(())
+    }
+
+    async fn ensure_data(&self, vm: VmId, slot: u8, name: &DiskName, size: ByteSize) -> Result<Volume, VolumeError> {
+        self.meet(VolumeOp::EnsureData).await?;
+        self.ensure_one(vm, data(slot, name), None, size)
+    }
+
+    async fn find_data(&self, vm: VmId, slot: u8, name: &DiskName) -> Result<Option<Volume>, VolumeError> {
+        self.meet(VolumeOp::FindData).await?;
+        Ok(self.find_one(vm, data(slot, name)))
+    }
+
+    async fn list_data(&self, vm: VmId) -> Result<Vec<DataVolume>, VolumeError> {
+        self.meet(VolumeOp::FindData).await?;
+        let data = |which| if let Which::Data(data) = which { Some(data) } else { None };
+        Ok(self.of(vm).into_iter().filter_map(data).collect())
+    }
+
+    async fn remove_data(&self, vm: VmId, slot: u8, name: &DiskName) -> Result<(), VolumeError> {
+        self.meet(VolumeOp::RemoveData).await?;
+        lock(&self.disks).remove(&(vm, data(slot, name)));
+        Ok(())
     }
 
     async fn write_seed(&self, vm: VmId, _: Vec<u8>) -> Result<PathBuf, VolumeError> {
@@ -80,12 +174,14 @@ impl Volumes for FakeVolumes {
 
     async fn remove(&self, vm: VmId) -> Result<(), VolumeError> {
         self.meet(VolumeOp::Remove).await?;
-        lock(&self.disks).remove(&vm);
+        lock(&self.disks).retain(|(whose, _), _| *whose != vm);
         Ok(())
     }
 
     async fn list(&self) -> Result<Vec<VmId>, VolumeError> {
         self.meet(VolumeOp::List).await?;
-        Ok(lock(&self.disks).keys().copied().collect())
+        let mut all: Vec<_> = lock(&self.disks).keys().map(|(vm, _)| *vm).collect();
+        all.dedup();
+        Ok(all)
     }
 }

@@ -1,5 +1,6 @@
-//! The disks of VMs, one for each VM. In: a VM, the read-only base it starts from, a size; out: a path that a hypervisor
-//! can open. Every operation may be repeated at any time with the same result.
+//! The disks of VMs: a root disk for each life of a VM, and data disks, which outlast lives. In: a VM, the read-only base it
+//! starts from, a size; out: a path that a hypervisor can open. Every operation may be repeated at any time with the same
+//! result.
 //!
 //! This room never decides whether a disk may be used: that a VM's disk is open on one node only is the affair of the
 //! replicated state and of reconcile.
@@ -10,6 +11,7 @@
 
 mod dir;
 pub mod fake;
+mod names;
 
 pub use dir::DirVolumes;
 
@@ -19,7 +21,7 @@ use std::{
     io,
     path::{Path, PathBuf},
 };
-use waifud_model::{ids::VmId, size::ByteSize, template::ImageFormat};
+use waifud_model::{ids::VmId, name::DiskName, size::ByteSize, template::ImageFormat};
 
 /// A VM's disk, as a hypervisor has to be told of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,11 +32,21 @@ pub struct Volume {
     pub format: ImageFormat,
 }
 
+/// A data disk that is here.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct DataVolume {
+    /// Its place.
+    pub slot: u8,
+    /// What people call it. What is in a place under another name is another disk.
+    pub name: DiskName,
+}
+
 /// Keeps the disks of this node's VMs.
 #[async_trait]
 pub trait Volumes: Send + Sync + Debug {
-    /// Makes the disk of `vm` if it is not there: `size` bytes that begin as the bytes of `base`. A disk that is there is
-    /// kept with its contents, and grown if it is smaller than `size`.
+    /// Makes the root disk of a life of `vm` if it is not there: `size` bytes that begin as the bytes of `base`, or zeros if
+    /// there is none. A disk that is there is kept with its contents, and grown if it is smaller than `size`; one that a running
+    /// guest has open cannot be grown here.
     ///
     /// # Errors
     /// If the disk would have to shrink, stands on another base, or cannot be made for want of space. Then nothing was
@@ -42,16 +54,52 @@ pub trait Volumes: Send + Sync + Debug {
     async fn ensure(
         &self,
         vm: VmId,
-        base: &Path,
-        base_format: ImageFormat,
+        life: u32,
+        base: Option<(&Path, ImageFormat)>,
         size: ByteSize,
     ) -> Result<Volume, VolumeError>;
 
-    /// The disk of `vm`, if there is one.
+    /// The root disk of a life of `vm`, if there is one.
     ///
     /// # Errors
     /// If it cannot be told.
-    async fn find(&self, vm: VmId) -> Result<Option<Volume>, VolumeError>;
+    async fn find(&self, vm: VmId, life: u32) -> Result<Option<Volume>, VolumeError>;
+
+    /// The lives of which `vm` has a root disk here, in order.
+    ///
+    /// # Errors
+    /// If it cannot be told.
+    async fn lives(&self, vm: VmId) -> Result<Vec<u32>, VolumeError>;
+
+    /// Away with the root disks of all lives of `vm` before `keep`.
+    ///
+    /// # Errors
+    /// If one may still be there.
+    async fn remove_old_lives(&self, vm: VmId, keep: u32) -> Result<(), VolumeError>;
+
+    /// Makes a data disk of `vm` if it is not there: `size` zeros. One that is there is treated as by [`Self::ensure`].
+    ///
+    /// # Errors
+    /// As [`Self::ensure`].
+    async fn ensure_data(&self, vm: VmId, slot: u8, name: &DiskName, size: ByteSize) -> Result<Volume, VolumeError>;
+
+    /// A data disk of `vm`, if it is here.
+    ///
+    /// # Errors
+    /// If it cannot be told.
+    async fn find_data(&self, vm: VmId, slot: u8, name: &DiskName) -> Result<Option<Volume>, VolumeError>;
+
+    /// The data disks of `vm`, in order.
+    ///
+    /// # Errors
+    /// If it cannot be told.
+    async fn list_data(&self, vm: VmId) -> Result<Vec<DataVolume>, VolumeError>;
+
+    /// Away with a data disk of `vm`; nothing happens if there is none.
+    ///
+    /// # Errors
+    /// If it may still be there.
+    async fn remove_data(&self, vm: VmId, slot: u8, name: &DiskName) -> Result<(), VolumeError>;
 
     /// Writes the small disk with what `vm`'s cloud-init has to know before it has a network, in the place of the last one. A
     /// guest that has that one open goes on reading it.
@@ -60,13 +108,13 @@ pub trait Volumes: Send + Sync + Debug {
     /// If it cannot be written; the last one is then still there.
     async fn write_seed(&self, vm: VmId, contents: Vec<u8>) -> Result<PathBuf, VolumeError>;
 
-    /// Away with the disk of `vm` and its seed; nothing happens if there is none.
+    /// Away with every disk of `vm` and its seed; nothing happens if there is none.
     ///
     /// # Errors
-    /// If it may still be there.
+    /// If one may still be there.
     async fn remove(&self, vm: VmId) -> Result<(), VolumeError>;
 
-    /// All VMs that have a disk here, in the order of their ids.
+    /// All VMs that have a disk of any kind here, in the order of their ids.
     ///
     /// # Errors
     /// If it cannot be told.
@@ -98,15 +146,23 @@ pub enum VolumeError {
         /// The size that was asked for.
         wanted: ByteSize,
     },
+    /// The base cannot be stood on.
+    #[error("{base} is a CD image; VM {vm} needs an empty disk and the CD in its drive", base = base.display())]
+    NotABase {
+        /// Whose disk.
+        vm: VmId,
+        /// The base.
+        base: PathBuf,
+    },
     /// There is a disk, but it was made from something else.
-    #[error("the disk of VM {vm} stands on {have}, not on {wanted}", have = have.display(), wanted = wanted.display())]
+    #[error("the disk of VM {vm} stands on {}, not on {}", base_name(have.as_deref()), base_name(wanted.as_deref()))]
     OtherBase {
         /// Whose disk.
         vm: VmId,
-        /// What it stands on.
-        have: PathBuf,
+        /// What it stands on, if on anything.
+        have: Option<PathBuf>,
         /// What was asked for.
-        wanted: PathBuf,
+        wanted: Option<PathBuf>,
     },
     /// Nothing is left to write on.
     #[error("no space is left in {dir} for the disk of VM {vm}; free some, or move the data directory", dir = dir.display())]
@@ -143,4 +199,8 @@ pub enum VolumeError {
         /// Why not.
         source: io::Error,
     },
+}
+
+fn base_name(base: Option<&Path>) -> String {
+    base.map_or_else(|| "nothing".to_owned(), |base| base.display().to_string())
 }

@@ -47,6 +47,7 @@ impl Host {
             clock,
             foreign,
         };
+        host.hypervisor.plug(Arc::clone(&host.volumes));
         host.hypervisor.add_foreign(foreign);
         Ok(host)
     }

@@ -11,14 +11,17 @@ use tokio::sync::{broadcast, watch};
 use waifud_consensus::Handle;
 use waifud_model::{
     ids::{Generation, VmId},
+    name::DiskName,
     size::ByteSize,
     template::ImageFormat,
     vm::Vm,
 };
 use waifud_node::{
-    hypervisor::{Domain, DomainEvent, DomainSpec, Health, Hypervisor, HypervisorError, Line, Nic, Usage},
+    hypervisor::{
+        Adjustment, Domain, DomainEvent, DomainSpec, Health, Hypervisor, HypervisorError, Line, Nic, StartMode, Usage,
+    },
     reconcile::{Fate, Intent, IntentError, Wanted},
-    volumes::{Volume, VolumeError, Volumes},
+    volumes::{DataVolume, Volume, VolumeError, Volumes},
 };
 
 /// What a node wants to run, perhaps with the VMs of other owners.
@@ -112,8 +115,20 @@ impl Hypervisor for Confused {
         self.real.define(&DomainSpec { nic, ..spec.clone() }).await
     }
 
-    async fn start(&self, vm: VmId, generation: Generation) -> Result<(), HypervisorError> {
-        self.real.start(vm, generation).await
+    async fn start(&self, vm: VmId, generation: Generation, mode: StartMode) -> Result<(), HypervisorError> {
+        self.real.start(vm, generation, mode).await
+    }
+
+    async fn suspend(&self, vm: VmId) -> Result<(), HypervisorError> {
+        self.real.suspend(vm).await
+    }
+
+    async fn resume(&self, vm: VmId) -> Result<(), HypervisorError> {
+        self.real.resume(vm).await
+    }
+
+    async fn adjust(&self, vm: VmId, adjustment: &Adjustment) -> Result<(), HypervisorError> {
+        self.real.adjust(vm, adjustment).await
     }
 
     async fn shutdown(&self, vm: VmId) -> Result<(), HypervisorError> {
@@ -154,13 +169,45 @@ struct Hoard {
 
 #[async_trait]
 impl Volumes for Hoard {
-    async fn ensure(&self, vm: VmId, base: &Path, format: ImageFormat, size: ByteSize) -> Result<Volume, VolumeError> {
-        self.real.ensure(vm, base, format, size).await
+    async fn ensure(
+        &self,
+        vm: VmId,
+        life: u32,
+        base: Option<(&Path, ImageFormat)>,
+        size: ByteSize,
+    ) -> Result<Volume, VolumeError> {
+        self.real.ensure(vm, life, base, size).await
     }
 
-    async fn find(&self, vm: VmId) -> Result<Option<Volume>, VolumeError> {
+    async fn find(&self, vm: VmId, life: u32) -> Result<Option<Volume>, VolumeError> {
         let removed = lock(&self.removed).contains(&vm);
-        if removed { Ok(None) } else { self.real.find(vm).await }
+        if removed { Ok(None) } else { self.real.find(vm, life).await }
+    }
+
+    async fn lives(&self, vm: VmId) -> Result<Vec<u32>, VolumeError> {
+        let removed = lock(&self.removed).contains(&vm);
+        if removed { Ok(Vec::new()) } else { self.real.lives(vm).await }
+    }
+
+    async fn remove_old_lives(&self, vm: VmId, keep: u32) -> Result<(), VolumeError> {
+        self.real.remove_old_lives(vm, keep).await
+    }
+
+    async fn ensure_data(&self, vm: VmId, slot: u8, name: &DiskName, size: ByteSize) -> Result<Volume, VolumeError> {
+        self.real.ensure_data(vm, slot, name, size).await
+    }
+
+    async fn find_data(&self, vm: VmId, slot: u8, name: &DiskName) -> Result<Option<Volume>, VolumeError> {
+        self.real.find_data(vm, slot, name).await
+    }
+
+    async fn list_data(&self, vm: VmId) -> Result<Vec<DataVolume>, VolumeError> {
+        let removed = lock(&self.removed).contains(&vm);
+        if removed { Ok(Vec::new()) } else { self.real.list_data(vm).await }
+    }
+
+    async fn remove_data(&self, vm: VmId, slot: u8, name: &DiskName) -> Result<(), VolumeError> {
+        self.real.remove_data(vm, slot, name).await
     }
 
     async fn write_seed(&self, vm: VmId, contents: Vec<u8>) -> Result<PathBuf, VolumeError> {

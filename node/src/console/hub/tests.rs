@@ -5,14 +5,21 @@ use crate::{
     console::Consoles,
     faults::lock,
     hypervisor::{
-        Accel, Cpus, Disk, DiskCache, DomainSpec, Machine, Memory, Nic, Smbios,
+        Accel, Boot, Cpus, Disk, DiskCache, DomainSpec, Machine, Memory, Nic, Smbios, StartMode,
         fake::{FakeHypervisor, HypervisorOp},
     },
 };
 use std::{fs::OpenOptions, io::Write as _, net::Ipv4Addr, path::PathBuf};
 use tokio::{io::DuplexStream, time::timeout};
 use waifud_api::console::{Replay, Size};
-use waifud_model::{ids::Generation, node::Arch, size::ByteSize, template::ImageFormat, vm::Mac};
+use waifud_model::{
+    hardware::{CpuModel, Firmware},
+    ids::Generation,
+    node::Arch,
+    size::ByteSize,
+    template::ImageFormat,
+    vm::Mac,
+};
 use waifud_web::console::Said;
 
 const SOON: Duration = Duration::from_secs(20);
@@ -36,7 +43,7 @@ impl House {
         let consoles = Consoles::start(node, Arc::new(fake.clone()), logs.clone(), stop.clone());
         let spec = spec();
         fake.define(&spec).await.unwrap();
-        fake.start(spec.vm, Generation(1)).await.unwrap();
+        fake.start(spec.vm, Generation(1), StartMode::Run).await.unwrap();
         Self { fake, consoles, logs, vm: spec.vm, stop, _dir: dir }
     }
 
@@ -94,6 +101,12 @@ fn spec() -> DomainSpec {
         agent: false,
         smbios: Smbios { manufacturer: String::new(), product: String::new(), serial: String::new() },
         seed: None,
+        firmware: Firmware::Bios,
+        cpu_model: CpuModel::default(),
+        disks: Vec::new(),
+        cd: None,
+        cards: Vec::new(),
+        boot: Boot::default(),
     }
 }
 
@@ -318,7 +331,7 @@ async fn it_ends_with_the_guest_and_comes_back_with_it() {
     // What it writes before the port is open again is in the log only.
     house.logs.begin(house.vm).unwrap();
     house.log("boot 2\r\n");
-    house.fake.start(house.vm, Generation(2)).await.unwrap();
+    house.fake.start(house.vm, Generation(2), StartMode::Run).await.unwrap();
     assert_eq!(viewer.told().await, FromConsole::Power { on: true });
     assert_eq!(viewer.sees("boot 2\r\n").await, "boot 2\r\n");
     let mut guest = house.guest();
@@ -334,7 +347,7 @@ async fn its_return_is_found_without_an_event() {
     house.fake.lose_events(true);
     house.fake.crash(house.vm);
     assert_eq!(viewer.told().await, FromConsole::Power { on: false });
-    house.fake.start(house.vm, Generation(2)).await.unwrap();
+    house.fake.start(house.vm, Generation(2), StartMode::Run).await.unwrap();
     assert_eq!(viewer.told().await, FromConsole::Power { on: true });
 }
 
@@ -352,7 +365,7 @@ async fn nobody_waits_for_a_hypervisor_that_hangs() {
     house.fake.crash(house.vm);
     drop(guest);
     assert_eq!(viewer.told().await, FromConsole::Power { on: false });
-    house.fake.start(house.vm, Generation(2)).await.unwrap();
+    house.fake.start(house.vm, Generation(2), StartMode::Run).await.unwrap();
     let carl = house.consoles.attach(house.vm, viewer_of("carl"));
     assert!(timeout(Duration::from_millis(200), carl).await.is_err());
     viewer.says(ToConsole::Take).await;

@@ -1,12 +1,12 @@
 //! The calls for which the `virt` crate has no wrapper, or one that cannot be used: lifecycle events, lost connections,
 //! statistics in bulk (its wrapper leaks every record), a domain's state (its wrapper drops the error), a screen (its wrapper
-//! gives a bare number), and closing (its `Drop` panics). All that is `unsafe` about libvirt is in this file; nothing here decides
+//! gives a bare number), unplugging without waiting (it has none), and closing (its `Drop` panics). All that is `unsafe` about libvirt is in this file; nothing here decides
 //! anything.
 
 #![allow(unsafe_code, reason = "libvirt is a C library")]
 
 use std::{
-    ffi::{CStr, c_int, c_uint, c_void},
+    ffi::{CStr, CString, c_int, c_uint, c_void},
     mem::ManuallyDrop,
     ops::Deref,
     os::fd::{FromRawFd as _, OwnedFd},
@@ -184,18 +184,66 @@ impl Drop for Handle {
     }
 }
 
+impl Handle {
+    /// Asks the guest to let go of the device that libvirt calls so. Returns when it was asked.
+    pub(super) fn unplug(&self, alias: &str) -> Result<(), Error> {
+        // A name of libvirt's own has no null in it; one with is nobody's.
+        let Ok(alias) = CString::new(alias) else { return Ok(()) };
+        // SAFETY: the handle and the text are valid for the call.
+        let result = unsafe {
+            sys::virDomainDetachDeviceAlias(self.0.as_ptr(), alias.as_ptr(), sys::VIR_DOMAIN_AFFECT_LIVE as c_uint)
+        };
+        if result < 0 { Err(Error::last_error()) } else { Ok(()) }
+    }
+
+    /// The disks of a running guest by libvirt's names, and the sizes that the guest sees, in bytes. Does not wait: what cannot
+    /// be told at once, because something else is being done with the guest, is left out.
+    pub(super) fn disk_sizes(&self) -> Result<Vec<(String, u64)>, Error> {
+        let flags = sys::VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT as c_uint;
+        let mut list: *mut sys::virDomainStatsRecordPtr = ptr::null_mut();
+        // SAFETY: the handle is valid; the array of domains ends with a null, as libvirt wants it, and `list` is a local that
+        // libvirt points to an array of its own.
+        let count = unsafe {
+            let mut domains = [self.0.as_ptr(), ptr::null_mut()];
+            sys::virDomainListGetStats(domains.as_mut_ptr(), sys::VIR_DOMAIN_STATS_BLOCK as c_uint, &mut list, flags)
+        };
+        let records = take_records(list, count)?;
+        let Some(record) = records.first() else { return Ok(Vec::new()) };
+        let disks = 0..record.get("block.count").unwrap_or(0);
+        let read = |n| {
+            Some((record.text(&format!("block.{n}.name"))?.to_owned(), record.get(&format!("block.{n}.capacity"))?))
+        };
+        Ok(disks.filter_map(read).collect())
+    }
+}
+
 /// One domain's statistics, and a handle to ask more.
 #[derive(Debug)]
 pub(super) struct Record {
     pub(super) handle: Handle,
     pub(super) uuid: [u8; 16],
-    values: Vec<(String, u64)>,
+    values: Vec<(String, Value)>,
+}
+
+/// A statistic: whole numbers that are not negative, and texts; others are of no use here.
+#[derive(Debug)]
+enum Value {
+    Number(u64),
+    Text(String),
 }
 
 impl Record {
     /// A value by libvirt's name for it, such as `state.state`.
     pub(super) fn get(&self, name: &str) -> Option<u64> {
-        self.values.iter().find(|(n, _)| n == name).map(|(_, value)| *value)
+        self.find(name).and_then(|value| if let Value::Number(number) = value { Some(*number) } else { None })
+    }
+
+    fn text(&self, name: &str) -> Option<&str> {
+        self.find(name).and_then(|value| if let Value::Text(text) = value { Some(text.as_str()) } else { None })
+    }
+
+    fn find(&self, name: &str) -> Option<&Value> {
+        self.values.iter().find(|(n, _)| n == name).map(|(_, value)| value)
     }
 }
 
@@ -205,6 +253,11 @@ pub(super) fn statistics(connect: &Connect, what: u32, flags: u32) -> Result<Vec
     // SAFETY: the connection is open, and `list` is a local that libvirt points to an array of its own.
     let count =
         unsafe { sys::virConnectGetAllDomainStats(connect.as_ptr(), what as c_uint, &mut list, flags as c_uint) };
+    take_records(list, count)
+}
+
+/// Reads what libvirt answered, and gives it back.
+fn take_records(list: *mut sys::virDomainStatsRecordPtr, count: c_int) -> Result<Vec<Record>, Error> {
     let Ok(count) = usize::try_from(count) else { return Err(Error::last_error()) };
     // SAFETY: the array has `count` valid records until it is freed below; a slice needs a pointer that is not null.
     let records = if count == 0 { &[][..] } else { unsafe { std::slice::from_raw_parts(list, count) } };
@@ -234,23 +287,25 @@ unsafe fn read_record(record: &sys::virDomainStatsRecord) -> Option<Record> {
     // SAFETY: the record has `nparams` parameters; a slice needs a pointer that is not null.
     let params = if count == 0 { &[][..] } else { unsafe { std::slice::from_raw_parts(record.params, count) } };
     // SAFETY: each parameter was filled in by libvirt.
-    let values = params.iter().filter_map(|param| unsafe { read_number(param) }).collect();
+    let values = params.iter().filter_map(|param| unsafe { read_value(param) }).collect();
     Some(Record { handle, uuid, values })
 }
 
-/// A parameter that is a whole number and not negative; others are of no use here.
+/// A parameter of a kind that is of use here.
 ///
 /// # Safety
 /// The parameter must be one that libvirt filled in.
-unsafe fn read_number(param: &sys::virTypedParameter) -> Option<(String, u64)> {
+unsafe fn read_value(param: &sys::virTypedParameter) -> Option<(String, Value)> {
     let kind = u32::try_from(param.type_).ok()?;
     // SAFETY: `type` says which member of the union was written.
     let value = unsafe {
         match kind {
-            sys::VIR_TYPED_PARAM_INT => u64::try_from(param.value.i).ok()?,
-            sys::VIR_TYPED_PARAM_UINT => u64::from(param.value.ui),
-            sys::VIR_TYPED_PARAM_LLONG => u64::try_from(param.value.l).ok()?,
-            sys::VIR_TYPED_PARAM_ULLONG => param.value.ul,
+            sys::VIR_TYPED_PARAM_INT => Value::Number(u64::try_from(param.value.i).ok()?),
+            sys::VIR_TYPED_PARAM_UINT => Value::Number(u64::from(param.value.ui)),
+            sys::VIR_TYPED_PARAM_LLONG => Value::Number(u64::try_from(param.value.l).ok()?),
+            sys::VIR_TYPED_PARAM_ULLONG => Value::Number(param.value.ul),
+            // A C string of libvirt's, that lives as long as the parameter.
+            sys::VIR_TYPED_PARAM_STRING => Value::Text(CStr::from_ptr(param.value.s).to_str().ok()?.to_owned()),
             _ => return None,
         }
     };

@@ -10,17 +10,22 @@
 //!   event_loop (one a process): events, keep-alive, lost connections ──┘
 //! ```
 
+mod adjust;
 pub mod event_loop;
 mod explain;
 mod ffi;
 mod lane;
+mod live;
+mod power;
 mod session;
 mod state;
 
 use super::{
-    Cause, Domain, DomainEvent, DomainSpec, Happening, Health, Hypervisor, HypervisorError, Line, Usage, pty::Pty,
+    Adjustment, Cause, Domain, DomainEvent, DomainSpec, Happening, Health, Hypervisor, HypervisorError, Line,
+    StartMode, Usage, pty::Pty,
 };
 use crate::faults::lock;
+use adjust::{Awaited, Progress};
 use async_trait::async_trait;
 use lane::{Lane, Opener, Report};
 use session::{Marks, Session};
@@ -29,8 +34,21 @@ use std::{
     sync::{Arc, Mutex},
     time::Duration,
 };
-use tokio::sync::{OnceCell, broadcast, watch};
+use tokio::{
+    sync::{OnceCell, broadcast, watch},
+    time::{Instant, sleep},
+};
 use waifud_model::ids::{ClusterId, Generation, VmId};
+
+/// How often a guest is looked at that has something to do.
+const GLANCE: Duration = Duration::from_millis(250);
+/// How long a guest may take to let go of a device: what Linux needs to write back a disk that is in use. One that does not
+/// hear of it, because it is still booting or has no driver, never does.
+const LET_GO: Duration = Duration::from_secs(10);
+/// How long the balloon of a guest may stand still before it counts as stuck. QEMU tells of it once a second.
+const BALLOON_STILL: Duration = Duration::from_secs(4);
+/// How long a balloon that moves is watched. It goes on by itself; whoever asked sees how far it is.
+const BALLOON: Duration = Duration::from_secs(20);
 
 /// Events kept for a reader that is behind. One that lags further looks at everything, which costs a bulk request.
 const EVENTS: usize = 1024;
@@ -107,6 +125,48 @@ impl Libvirt {
     async fn console_lane(&self) -> Result<&Lane, HypervisorError> {
         let start = async || Lane::start("console", opener(&self.config, &self.marks, None), Arc::new(|_| ()));
         self.console.get_or_try_init(start).await
+    }
+
+    /// Waits a while for a guest to let go of a device. Not in a lane: others need those meanwhile.
+    async fn see_let_go(&self, vm: VmId, what: &'static str, awaited: Awaited) -> Result<(), HypervisorError> {
+        let until = Instant::now() + LET_GO;
+        while self.glance(vm, awaited).await? != Progress::Done {
+            if Instant::now() >= until {
+                let why = Cause::new(format!("it did not let go within {} s", LET_GO.as_secs()));
+                return Err(HypervisorError::NotLive { vm, what, why });
+            }
+            sleep(GLANCE).await;
+        }
+        Ok(())
+    }
+
+    /// Waits a while for a balloon, for as long as it moves.
+    async fn see_balloon(&self, vm: VmId, what: &'static str, awaited: Awaited) -> Result<(), HypervisorError> {
+        let began = Instant::now();
+        let (mut had, mut moved) = (None, None);
+        loop {
+            let Progress::Memory(now) = self.glance(vm, awaited).await? else { return Ok(()) };
+            if had.is_some_and(|had| had != now) {
+                moved = Some(Instant::now());
+            }
+            had = Some(now);
+            if moved.unwrap_or(began).elapsed() >= BALLOON_STILL {
+                let why = if moved.is_some() {
+                    Cause::new(format!("it has no more to give back, and is left with {now}"))
+                } else {
+                    Cause::new("its balloon driver does not react")
+                };
+                return Err(HypervisorError::NotLive { vm, what, why });
+            }
+            if began.elapsed() >= BALLOON {
+                return Ok(());
+            }
+            sleep(GLANCE).await;
+        }
+    }
+
+    async fn glance(&self, vm: VmId, awaited: Awaited) -> Result<Progress, HypervisorError> {
+        self.look.call("look at a domain", self.config.look, move |session| session.progress(vm, awaited)).await
     }
 
     async fn change(
@@ -190,8 +250,26 @@ impl Hypervisor for Libvirt {
         self.change("define a domain", move |session| session.define(&spec)).await
     }
 
-    async fn start(&self, vm: VmId, generation: Generation) -> Result<(), HypervisorError> {
-        self.change("start a guest", move |session| session.start(vm, generation)).await
+    async fn start(&self, vm: VmId, generation: Generation, mode: StartMode) -> Result<(), HypervisorError> {
+        self.change("start a guest", move |session| session.start(vm, generation, mode)).await
+    }
+
+    async fn suspend(&self, vm: VmId) -> Result<(), HypervisorError> {
+        self.change("suspend a guest", move |session| session.suspend(vm)).await
+    }
+
+    async fn resume(&self, vm: VmId) -> Result<(), HypervisorError> {
+        self.change("resume a guest", move |session| session.resume(vm)).await
+    }
+
+    async fn adjust(&self, vm: VmId, adjustment: &Adjustment) -> Result<(), HypervisorError> {
+        let (what, adjustment) = (adjustment.what(), adjustment.clone());
+        let adjust = move |session: &Session| session.adjust(vm, &adjustment);
+        match self.change.call("adjust a guest", self.config.change, adjust).await? {
+            Some(awaited @ Awaited::Memory(_)) => self.see_balloon(vm, what, awaited).await,
+            Some(awaited) => self.see_let_go(vm, what, awaited).await,
+            None => Ok(()),
+        }
     }
 
     async fn shutdown(&self, vm: VmId) -> Result<(), HypervisorError> {

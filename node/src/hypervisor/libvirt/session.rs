@@ -6,12 +6,13 @@ use super::{
     event_loop,
     explain::{cause, is},
     ffi::{Connection, Handle, Listener, statistics},
+    live::{Description, digest},
     state::domain_state,
 };
 use crate::{
     faults::lock,
     hypervisor::{
-        Cause, Domain, DomainSpec, DomainState, DomainType, HypervisorError, Mark, Usage, domain_xml,
+        Cause, Domain, DomainSpec, DomainState, DomainType, HypervisorError, Live, LiveDisk, Mark, Usage, domain_xml,
         mark::{NAMESPACE, PREFIX},
     },
 };
@@ -20,9 +21,8 @@ use std::{
     collections::HashMap,
     net::Ipv4Addr,
     os::fd::OwnedFd,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex},
-    time::SystemTime,
 };
 use uuid::Uuid;
 use virt::{
@@ -31,12 +31,11 @@ use virt::{
     sys,
 };
 use waifud_model::{
-    ids::{ClusterId, Generation, VmId},
+    ids::{ClusterId, VmId},
     size::ByteSize,
-    time::Timestamp,
 };
 
-type Result<T> = std::result::Result<T, HypervisorError>;
+pub(super) type Result<T> = std::result::Result<T, HypervisorError>;
 
 /// Keep-alive: a libvirtd that is silent for this many seconds is asked, and given up after so many questions.
 const KEEP_ALIVE: (i32, u32) = (5, 3);
@@ -50,16 +49,17 @@ const AGENT_S: i32 = 2;
 pub(super) type Marks = Arc<Mutex<HashMap<VmId, Option<Marked>>>>;
 
 /// A mark, and whether it is in a definition that survives the guest's stop.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Marked {
-    mark: Mark,
-    persistent: bool,
+    pub(super) mark: Mark,
+    pub(super) persistent: bool,
 }
 
 impl Marked {
     fn domain(self, state: DomainState) -> Domain {
-        let Mark { vm, generation, started, since, ip, .. } = self.mark;
-        Domain { vm, state, defined: self.persistent.then_some(generation), started, since, ip }
+        let Mark { vm, generation, started, since, booted, ip, .. } = self.mark;
+        let defined = self.persistent.then_some(generation);
+        Domain { vm, state, defined, started, since, ip, booted, edited: false, live: None }
     }
 }
 
@@ -69,7 +69,7 @@ pub(super) struct Session {
     connection: Connection,
     cluster: ClusterId,
     /// libvirt's mock driver knows only its own type of domain, and fewer flags.
-    mock: bool,
+    pub(super) mock: bool,
     marks: Marks,
 }
 
@@ -128,14 +128,65 @@ impl Session {
 
     pub(super) fn find(&self, vm: VmId) -> Result<Option<Domain>> {
         match self.ours(vm) {
-            Ok((handle, marked)) => match handle.state() {
-                Ok((state, reason)) => Ok(Some(marked.domain(domain_state(state, reason)))),
+            Ok((handle, marked)) => match self.look_closely(&handle, marked) {
+                // It went meanwhile.
                 Err(e) if is(&e, ErrorNumber::NoDomain) => Ok(None),
-                Err(e) => Err(refused("look at", vm, &e)),
+                other => other.map(Some).map_err(|e| refused("look at", vm, &e)),
             },
             Err(HypervisorError::NoDomain(_) | HypervisorError::Foreign(_)) => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    /// The domain, whether its definition is still ours, and what its guest has.
+    fn look_closely(&self, handle: &Handle, marked: Marked) -> std::result::Result<Domain, Error> {
+        let (state, reason) = handle.state()?;
+        let mut edited = false;
+        if let Some(ours) = marked.mark.digest.filter(|_| marked.persistent) {
+            edited = digest(&handle.xml_desc(sys::VIR_DOMAIN_XML_INACTIVE)?) != ours;
+        }
+        let domain = Domain { edited, ..marked.domain(domain_state(state, reason)) };
+        if !domain.state.is_active() {
+            return Ok(domain);
+        }
+        // A running guest's description keeps the mark of the definition that it was started from.
+        let Some(started_from) = self.read_mark(domain.vm, handle, sys::VIR_DOMAIN_AFFECT_LIVE)? else {
+            return Ok(domain);
+        };
+        let live = self.live(handle, &started_from)?;
+        Ok(Domain { booted: started_from.boot, live, ..domain })
+    }
+
+    /// What the guest has; none if it cannot be told just now.
+    fn live(&self, handle: &Handle, started_from: &Mark) -> std::result::Result<Option<Live>, Error> {
+        let vm = started_from.vm;
+        let guest = match Description::parse(&handle.xml_desc(0)?) {
+            Ok(guest) if guest.is_active() => guest,
+            Ok(_) => return Ok(None),
+            Err(error) => {
+                tracing::warn!(%vm, %error, "what the guest has is not known");
+                return Ok(None);
+            }
+        };
+        let sizes = if self.mock { Vec::new() } else { handle.disk_sizes()? };
+        let mut disks = Vec::new();
+        for (slot, disk) in guest.disks() {
+            let size = sizes.iter().find(|(name, _)| *name == disk.target.dev).map(|(_, size)| *size);
+            // The mock driver's disks have no size. Another's is missing while something else is done with the guest.
+            let (Some(size), Some(path)) = (size.or(self.mock.then_some(0)), disk.path()) else { return Ok(None) };
+            disks.push(LiveDisk { slot, size: ByteSize::bytes(size), path: path.to_owned() });
+        }
+        Ok(Some(Live {
+            cpus: guest.cpus(),
+            memory: guest.memory(),
+            disks,
+            cd: guest.drive().and_then(|drive| drive.path()).map(Path::to_owned),
+            cards: guest.cards(),
+            firmware: started_from.firmware,
+            cpu_model: started_from.cpu_model.clone(),
+            smbios: guest.smbios(),
+            seed: guest.has_seed(),
+        }))
     }
 
     pub(super) fn usage(&self) -> Result<Vec<Usage>> {
@@ -190,79 +241,18 @@ impl Session {
         let xml = domain_xml(spec, self.cluster, kind, before.as_ref())?;
         let defined = self.connection.define_domain_xml(&xml).map(Handle::new);
         self.forget(spec.vm);
-        defined.map(drop).map_err(|e| refused("define", spec.vm, &e))
+        defined
+            .and_then(|handle| self.remember_definition(spec.vm, &handle))
+            .map_err(|e| refused("define", spec.vm, &e))
     }
 
-    pub(super) fn start(&self, vm: VmId, generation: Generation) -> Result<()> {
-        let (handle, marked) = self.ours(vm)?;
-        let refused = |e: Error| refused("start", vm, &e);
-        let mut mark = Mark { started: Some(generation), ..marked.mark };
-        if !handle.is_active().map_err(refused)? {
-            mark.since = Some(now());
-            if let Err(error) = handle.create()
-                // Somebody may have been faster; then it runs, and that is what was wanted.
-                && !handle.is_active().map_err(refused)?
-            {
-                return Err(refused(error));
-            }
-        }
-        if mark == marked.mark || !marked.persistent {
-            return Ok(());
-        }
-        let noted = handle.set_metadata(
-            sys::VIR_DOMAIN_METADATA_ELEMENT.cast_signed(),
-            Some(&mark.to_bare_xml()),
-            Some(PREFIX),
-            Some(NAMESPACE),
-            sys::VIR_DOMAIN_AFFECT_CONFIG,
-        );
-        self.forget(vm);
-        noted.map_err(|e| HypervisorError::Refused { what: "note the start of", vm, source: cause(&e) })
-    }
-
-    pub(super) fn shutdown(&self, vm: VmId) -> Result<()> {
-        let (handle, _) = self.ours(vm)?;
-        // The power button only: with the agent's flag libvirt waits for an agent that may hang.
-        match handle.shutdown_flags(sys::VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN) {
-            // The mock driver, and some machines, know no flags.
-            Err(e) if is(&e, ErrorNumber::InvalidArg) => unless_off(&handle, handle.shutdown()),
-            other => unless_off(&handle, other),
-        }
-        .map_err(|e| refused("shut down", vm, &e))
-    }
-
-    pub(super) fn force_stop(&self, vm: VmId) -> Result<()> {
-        match self.ours(vm) {
-            Ok((handle, _)) => unless_off(&handle, handle.destroy()).map_err(|e| refused("stop", vm, &e)),
-            Err(HypervisorError::NoDomain(_)) => Ok(()),
-            Err(error) => Err(error),
-        }
-    }
-
-    pub(super) fn undefine(&self, vm: VmId) -> Result<()> {
-        let (handle, marked) = match self.ours(vm) {
-            Ok(found) => found,
-            Err(HypervisorError::NoDomain(_)) => return Ok(()),
-            Err(error) => return Err(error),
-        };
-        let refused = |e: Error| refused("undefine", vm, &e);
-        if handle.is_active().map_err(refused)? {
-            // libvirt would take away the definition and let the guest run on without one.
-            let source = Cause::new("the guest is running");
-            return Err(HypervisorError::Refused { what: "undefine", vm, source });
-        }
-        if !marked.persistent {
-            return Ok(());
-        }
-        let mut flags = sys::VIR_DOMAIN_UNDEFINE_MANAGED_SAVE | sys::VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA;
-        if !self.mock {
-            flags |= sys::VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA | sys::VIR_DOMAIN_UNDEFINE_NVRAM;
-        }
-        let gone = handle.undefine_flags(flags);
-        self.forget(vm);
-        match gone {
-            Err(e) if !is(&e, ErrorNumber::NoDomain) => Err(refused(e)),
-            _ => Ok(()),
+    /// Notes in the mark what libvirt made of the definition. Without that nobody would be seen to have changed it.
+    fn remember_definition(&self, vm: VmId, handle: &Handle) -> std::result::Result<(), Error> {
+        let digest = digest(&handle.xml_desc(sys::VIR_DOMAIN_XML_INACTIVE)?);
+        match self.read_mark(vm, handle, sys::VIR_DOMAIN_AFFECT_CONFIG)? {
+            Some(mark) => self.write_mark(vm, handle, &Mark { digest: Some(digest), ..mark }),
+            // Somebody was faster; the next look shows it.
+            None => Ok(()),
         }
     }
 
@@ -288,7 +278,7 @@ impl Session {
     }
 
     /// The domain if it is one of ours that runs.
-    fn active(&self, what: &'static str, vm: VmId) -> Result<Option<Handle>> {
+    pub(super) fn active(&self, what: &'static str, vm: VmId) -> Result<Option<Handle>> {
         let (handle, _) = match self.ours(vm) {
             Err(HypervisorError::NoDomain(_)) => return Ok(None),
             other => other?,
@@ -301,7 +291,7 @@ impl Session {
     }
 
     /// The domain and its fresh mark; an error if there is none, or it is not ours.
-    fn ours(&self, vm: VmId) -> Result<(Handle, Marked)> {
+    pub(super) fn ours(&self, vm: VmId) -> Result<(Handle, Marked)> {
         let handle = match self.connection.lookup_domain_by_uuid_string(&vm.to_string()) {
             Ok(domain) => Handle::new(domain),
             Err(e) if is(&e, ErrorNumber::NoDomain) => return Err(HypervisorError::NoDomain(vm)),
@@ -317,24 +307,39 @@ impl Session {
 
     /// The mark, if it is of this cluster and this VM. A broken one is nobody's.
     fn mark(&self, vm: VmId, handle: &Handle) -> std::result::Result<Option<Marked>, Error> {
-        let read = |flags| match handle.metadata(sys::VIR_DOMAIN_METADATA_ELEMENT.cast_signed(), Some(NAMESPACE), flags)
-        {
-            Ok(xml) => Ok(Mark::parse(&xml).ok()),
+        let persistent = handle.is_persistent()?;
+        let which = if persistent { sys::VIR_DOMAIN_AFFECT_CONFIG } else { sys::VIR_DOMAIN_AFFECT_LIVE };
+        Ok(self.read_mark(vm, handle, which)?.map(|mark| Marked { mark, persistent }))
+    }
+
+    fn read_mark(&self, vm: VmId, handle: &Handle, which: u32) -> std::result::Result<Option<Mark>, Error> {
+        match handle.metadata(sys::VIR_DOMAIN_METADATA_ELEMENT.cast_signed(), Some(NAMESPACE), which) {
+            Ok(xml) => Ok(Mark::parse(&xml).ok().filter(|mark| mark.cluster == self.cluster && mark.vm == vm)),
             Err(e) if is(&e, ErrorNumber::NoDomainMetadata) => Ok(None),
             Err(e) => Err(e),
-        };
-        let persistent = handle.is_persistent()?;
-        let mark = read(if persistent { sys::VIR_DOMAIN_AFFECT_CONFIG } else { sys::VIR_DOMAIN_AFFECT_LIVE })?;
-        Ok(mark.filter(|m| m.cluster == self.cluster && m.vm == vm).map(|mark| Marked { mark, persistent }))
+        }
+    }
+
+    /// Writes the mark into the definition. A running guest's own description keeps the one it was started with.
+    pub(super) fn write_mark(&self, vm: VmId, handle: &Handle, mark: &Mark) -> std::result::Result<(), Error> {
+        let written = handle.set_metadata(
+            sys::VIR_DOMAIN_METADATA_ELEMENT.cast_signed(),
+            Some(&mark.to_bare_xml()),
+            Some(PREFIX),
+            Some(NAMESPACE),
+            sys::VIR_DOMAIN_AFFECT_CONFIG,
+        );
+        self.forget(vm);
+        written.map(drop)
     }
 
     fn remembered(&self, vm: VmId, handle: &Handle) -> Result<Option<Marked>> {
         if let Some(known) = lock(&self.marks).get(&vm) {
-            return Ok(*known);
+            return Ok(known.clone());
         }
         match self.mark(vm, handle) {
             Ok(marked) => {
-                lock(&self.marks).insert(vm, marked);
+                lock(&self.marks).insert(vm, marked.clone());
                 Ok(marked)
             }
             // It went between the listing and the question.
@@ -343,13 +348,13 @@ impl Session {
         }
     }
 
-    fn forget(&self, vm: VmId) {
+    pub(super) fn forget(&self, vm: VmId) {
         lock(&self.marks).remove(&vm);
     }
 }
 
 /// True if the domain's description says that somebody in the guest has opened the agent's channel.
-fn has_agent(xml: &str) -> bool {
+pub(super) fn has_agent(xml: &str) -> bool {
     let mut reader = quick_xml::Reader::from_str(xml);
     loop {
         match reader.read_event() {
@@ -385,29 +390,12 @@ fn serial_port(xml: &str) -> Option<PathBuf> {
     }
 }
 
-/// By the host's clock. One before 1970 reads as 1970: nothing is decided by it.
-fn now() -> Timestamp {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
-}
-
-fn refused(what: &'static str, vm: VmId, error: &Error) -> HypervisorError {
+pub(super) fn refused(what: &'static str, vm: VmId, error: &Error) -> HypervisorError {
     HypervisorError::Refused { what, vm, source: cause(error) }
 }
 
 fn failed(what: &'static str, error: &Error) -> HypervisorError {
     HypervisorError::Failed { what, source: cause(error) }
-}
-
-/// A guest that is off, or not there, is what was wanted when it is to stop. Drivers refuse that with different codes, so
-/// the guest is looked at.
-fn unless_off(handle: &Handle, result: std::result::Result<(), Error>) -> std::result::Result<(), Error> {
-    let Err(error) = result else { return Ok(()) };
-    match handle.is_active() {
-        Ok(false) => Ok(()),
-        Err(e) if is(&e, ErrorNumber::NoDomain) => Ok(()),
-        _ => Err(error),
-    }
 }
 
 #[cfg(test)]

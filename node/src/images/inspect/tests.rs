@@ -108,6 +108,22 @@ async fn what_qemu_makes_is_taken() {
 }
 
 #[tokio::test]
+async fn a_cd_is_told_from_a_disk_even_with_a_partition_table() {
+    let images = Images::new();
+    // An image as installers have it: it can be written to a USB stick too.
+    let hybrid = images.mbr(1 << 20, 1024);
+    let blocks = ((1u32 << 20) / 2048).to_le_bytes();
+    for (at, bytes) in [(0x8000, &b"\x01CD001\x01"[..]), (0x8050, &blocks[..]), (0x8080, &2048u16.to_le_bytes()[..])] {
+        patch(&hybrid, at, bytes);
+    }
+    let seen = inspect(&QemuImg::default(), &hybrid, MAX).await.unwrap();
+    assert_eq!(seen, Inspected { format: ImageFormat::Iso, virtual_size: ByteSize::mib(1) });
+    let whole = fs::read(&hybrid).unwrap();
+    refused!(images.file("cut", &whole[..1 << 19]), Refusal::Truncated { .. }, "the CD's volume");
+    assert!(matches!(refusal(&images.file("stub", &whole[0x7000..0x8007])).await, Refusal::NotAnImage { .. }));
+}
+
+#[tokio::test]
 async fn what_reaches_into_this_host_is_refused() {
     let images = Images::new();
     images.qcow2("base", "compat=1.1", "8M");

@@ -1,7 +1,7 @@
 //! Tests of the plan: what is wanted and what is there, to the steps between.
 
 use super::*;
-use crate::reconcile::samples;
+use crate::{hypervisor::Boot, reconcile::samples};
 use expect_test::{Expect, expect};
 use std::{fmt::Write as _, net::Ipv4Addr};
 
@@ -32,6 +32,9 @@ fn all(state: DomainState, defined: u64, started: Option<u64>) -> Observed {
         started: started.map(Generation),
         since: None,
         ip: Ipv4Addr::LOCALHOST,
+        booted: Boot::default(),
+        edited: false,
+        live: None,
     };
     Observed { domain: Some(domain), volume: true, image: true, reserved: true }
 }

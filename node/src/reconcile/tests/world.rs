@@ -179,6 +179,7 @@ impl World {
             }),
             reconciler: None,
         };
+        world.hypervisor.plug(world.volumes.clone());
         world.begin();
         world
     }

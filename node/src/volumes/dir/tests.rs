@@ -36,18 +36,57 @@ fn volumes() -> (TempDir, DirVolumes) {
 
 /// What every implementation of [`Volumes`] must do; `base` makes a disk of 8 MiB.
 async fn contract(volumes: &dyn Volumes, base: &Path, other: &Path) {
-    use ImageFormat::Qcow2;
-    assert_eq!(volumes.find(vm(1)).await.unwrap(), None);
+    assert_eq!(volumes.find(vm(1), 1).await.unwrap(), None);
     volumes.remove(vm(1)).await.unwrap();
-    let made = volumes.ensure(vm(1), base, Qcow2, mib(16)).await.unwrap();
-    assert_eq!(volumes.ensure(vm(1), base, Qcow2, mib(16)).await.unwrap(), made, "a repetition does no harm");
-    assert_eq!(volumes.find(vm(1)).await.unwrap().as_ref(), Some(&made));
-    assert_eq!(volumes.ensure(vm(1), base, Qcow2, mib(32)).await.unwrap(), made, "it grows in its place");
-    let shrunk = volumes.ensure(vm(1), base, Qcow2, mib(16)).await.unwrap_err();
+    let made = volumes.ensure(vm(1), 1, Some((base, ImageFormat::Qcow2)), mib(16)).await.unwrap();
+    assert_eq!(
+        volumes.ensure(vm(1), 1, Some((base, ImageFormat::Qcow2)), mib(16)).await.unwrap(),
+        made,
+        "a repetition does no harm"
+    );
+    assert_eq!(volumes.find(vm(1), 1).await.unwrap().as_ref(), Some(&made));
+    assert_eq!(
+        volumes.ensure(vm(1), 1, Some((base, ImageFormat::Qcow2)), mib(32)).await.unwrap(),
+        made,
+        "it grows in its place"
+    );
+    let shrunk = volumes.ensure(vm(1), 1, Some((base, ImageFormat::Qcow2)), mib(16)).await.unwrap_err();
     assert!(matches!(shrunk, VolumeError::Shrink { have, wanted, .. } if have == mib(32) && wanted == mib(16)));
-    let moved = volumes.ensure(vm(1), other, Qcow2, mib(32)).await.unwrap_err();
-    assert!(matches!(moved, VolumeError::OtherBase { have, .. } if have == base));
-    volumes.ensure(vm(0), base, Qcow2, mib(16)).await.unwrap();
+    let moved = volumes.ensure(vm(1), 1, Some((other, ImageFormat::Qcow2)), mib(32)).await.unwrap_err();
+    assert!(matches!(moved, VolumeError::OtherBase { have, .. } if have.as_deref() == Some(base)));
+    volumes.ensure(vm(0), 1, Some((base, ImageFormat::Qcow2)), mib(16)).await.unwrap();
+    let iso = volumes.ensure(vm(2), 1, Some((base, ImageFormat::Iso)), mib(16)).await.unwrap_err();
+    assert!(matches!(iso, VolumeError::NotABase { .. }), "{iso}");
+
+    // Another life has a disk of its own, with a base or without.
+    let second = volumes.ensure(vm(1), 2, None, mib(16)).await.unwrap();
+    assert_eq!(volumes.ensure(vm(1), 2, None, mib(24)).await.unwrap(), second);
+    assert_ne!(second, made);
+    let based = volumes.ensure(vm(1), 2, Some((base, ImageFormat::Qcow2)), mib(24)).await.unwrap_err();
+    assert!(matches!(based, VolumeError::OtherBase { have: None, .. }), "{based}");
+    volumes.ensure(vm(1), 10, None, mib(16)).await.unwrap();
+    assert_eq!(volumes.lives(vm(1)).await.unwrap(), [1, 2, 10]);
+    volumes.remove_old_lives(vm(1), 2).await.unwrap();
+    volumes.remove_old_lives(vm(1), 2).await.unwrap();
+    assert_eq!(volumes.lives(vm(1)).await.unwrap(), [2, 10]);
+    assert_eq!(volumes.find(vm(1), 1).await.unwrap(), None);
+
+    // Data disks outlast lives, and are told apart by place and name.
+    let (db, log) = ("db".parse().unwrap(), "log".parse().unwrap());
+    let disk = volumes.ensure_data(vm(1), 3, &db, mib(1)).await.unwrap();
+    assert_eq!(volumes.ensure_data(vm(1), 3, &db, mib(2)).await.unwrap(), disk);
+    let shrunk = volumes.ensure_data(vm(1), 3, &db, mib(1)).await.unwrap_err();
+    assert!(matches!(shrunk, VolumeError::Shrink { .. }), "{shrunk}");
+    assert_eq!(volumes.find_data(vm(1), 3, &db).await.unwrap(), Some(disk.clone()));
+    assert_eq!(volumes.find_data(vm(1), 3, &log).await.unwrap(), None);
+    assert_ne!(volumes.ensure_data(vm(1), 3, &log, mib(1)).await.unwrap(), disk);
+    volumes.ensure_data(vm(1), 0, &log, mib(1)).await.unwrap();
+    volumes.remove_data(vm(1), 3, &log).await.unwrap();
+    volumes.remove_data(vm(1), 3, &log).await.unwrap();
+    let kept = volumes.list_data(vm(1)).await.unwrap();
+    assert_eq!(kept, [DataVolume { slot: 0, name: log }, DataVolume { slot: 3, name: db }]);
+    volumes.remove_old_lives(vm(1), u32::MAX).await.unwrap();
+    assert_eq!((volumes.lives(vm(1)).await.unwrap(), volumes.list_data(vm(1)).await.unwrap().len()), (vec![], 2));
     let mut both = vec![vm(0), vm(1)];
     both.sort_unstable();
     assert_eq!(volumes.list().await.unwrap(), both);
@@ -74,7 +113,7 @@ async fn the_fake_keeps_the_contract() {
 async fn a_disk_names_its_base_and_the_bases_format() {
     let (dir, volumes) = volumes();
     let raw = base(dir.path(), "raw", "8M");
-    let made = volumes.ensure(vm(1), &raw, ImageFormat::Raw, mib(16)).await.unwrap();
+    let made = volumes.ensure(vm(1), 1, Some((&raw, ImageFormat::Raw)), mib(16)).await.unwrap();
     let info: serde_json::Value =
         serde_json::from_str(&qemu_img(&["info", "--output=json", made.path.to_str().unwrap()])).unwrap();
     assert_eq!(info["backing-filename"], raw.to_str().unwrap());
@@ -87,7 +126,7 @@ async fn a_disk_names_its_base_and_the_bases_format() {
 async fn a_disk_smaller_than_its_base_is_refused_and_leaves_nothing() {
     let (dir, volumes) = volumes();
     let base = base(dir.path(), "qcow2", "8M");
-    let error = volumes.ensure(vm(1), &base, ImageFormat::Qcow2, MIB).await.unwrap_err();
+    let error = volumes.ensure(vm(1), 1, Some((&base, ImageFormat::Qcow2)), MIB).await.unwrap_err();
     assert!(matches!(&error, VolumeError::BelowBase { have, .. } if *have == mib(8)), "{error}");
     assert_eq!(fs::read_dir(&volumes.dir.0).unwrap().count(), 0);
 }
@@ -95,7 +134,7 @@ async fn a_disk_smaller_than_its_base_is_refused_and_leaves_nothing() {
 #[tokio::test]
 async fn a_missing_base_is_named() {
     let (dir, volumes) = volumes();
-    let error = volumes.ensure(vm(1), &dir.path().join("gone"), ImageFormat::Qcow2, MIB).await.unwrap_err();
+    let error = volumes.ensure(vm(1), 1, Some((&dir.path().join("gone"), ImageFormat::Qcow2)), MIB).await.unwrap_err();
     assert!(error.to_string().contains("cannot open") && error.to_string().contains("gone"), "{error}");
 }
 
@@ -103,7 +142,7 @@ async fn a_missing_base_is_named() {
 async fn what_a_crash_left_is_removed_and_nothing_else() {
     let (dir, volumes) = volumes();
     let base = base(dir.path(), "qcow2", "8M");
-    volumes.ensure(vm(1), &base, ImageFormat::Qcow2, mib(8)).await.unwrap();
+    volumes.ensure(vm(1), 1, Some((&base, ImageFormat::Qcow2)), mib(8)).await.unwrap();
     fs::write(volumes.dir.0.join(".new-abcdef.qcow2"), b"half").unwrap();
     fs::write(volumes.dir.0.join("notes.txt"), b"mine").unwrap();
     let again = DirVolumes::open(volumes.dir.0.clone()).unwrap();
@@ -117,12 +156,15 @@ async fn what_a_crash_left_is_removed_and_nothing_else() {
 async fn what_is_not_ours_is_not_used() {
     let (dir, volumes) = volumes();
     let base = base(dir.path(), "qcow2", "8M");
-    fs::write(volumes.dir.disk(vm(1)), b"not a disk at all, but long enough to hold the header of one: ".repeat(4))
-        .unwrap();
-    let error = volumes.ensure(vm(1), &base, ImageFormat::Qcow2, mib(8)).await.unwrap_err();
+    fs::write(
+        volumes.dir.disk(vm(1), &Which::Root(1)),
+        b"not a disk at all, but long enough to hold the header of one: ".repeat(4),
+    )
+    .unwrap();
+    let error = volumes.ensure(vm(1), 1, Some((&base, ImageFormat::Qcow2)), mib(8)).await.unwrap_err();
     assert!(matches!(error, VolumeError::Foreign { .. }), "{error}");
-    std::os::unix::fs::symlink(&base, volumes.dir.disk(vm(2))).unwrap();
-    let error = volumes.find(vm(2)).await.unwrap_err();
+    std::os::unix::fs::symlink(&base, volumes.dir.disk(vm(2), &Which::Root(1))).unwrap();
+    let error = volumes.find(vm(2), 1).await.unwrap_err();
     assert!(matches!(error, VolumeError::Foreign { .. }), "{error}");
 }
 
@@ -131,7 +173,7 @@ async fn a_disk_in_use_does_not_grow() {
     use std::io::{BufRead, BufReader, Write};
     let (dir, volumes) = volumes();
     let base = base(dir.path(), "qcow2", "8M");
-    let made = volumes.ensure(vm(1), &base, ImageFormat::Qcow2, mib(8)).await.unwrap();
+    let made = volumes.ensure(vm(1), 1, Some((&base, ImageFormat::Qcow2)), mib(8)).await.unwrap();
     let mut user = Command::new("qemu-io")
         .args(["-f", "qcow2", made.path.to_str().unwrap()])
         .stdin(std::process::Stdio::piped())
@@ -143,12 +185,12 @@ async fn a_disk_in_use_does_not_grow() {
     let mut line = String::new();
     BufReader::new(user.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
     assert!(line.contains('8'), "{line}");
-    assert_eq!(volumes.ensure(vm(1), &base, ImageFormat::Qcow2, mib(8)).await.unwrap(), made);
-    let error = volumes.ensure(vm(1), &base, ImageFormat::Qcow2, mib(16)).await.unwrap_err();
+    assert_eq!(volumes.ensure(vm(1), 1, Some((&base, ImageFormat::Qcow2)), mib(8)).await.unwrap(), made);
+    let error = volumes.ensure(vm(1), 1, Some((&base, ImageFormat::Qcow2)), mib(16)).await.unwrap_err();
     assert!(matches!(error, VolumeError::InUse { .. }), "{error}");
     drop(user.stdin.take());
     user.wait().unwrap();
-    volumes.ensure(vm(1), &base, ImageFormat::Qcow2, mib(16)).await.unwrap();
+    volumes.ensure(vm(1), 1, Some((&base, ImageFormat::Qcow2)), mib(16)).await.unwrap();
 }
 
 #[test]
@@ -158,7 +200,7 @@ fn a_full_disk_is_named_and_left_clean() {
         let base = base(bases.path(), "qcow2", "8M");
         let volumes = DirVolumes::open(disk.join("volumes")).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let error = runtime.block_on(volumes.ensure(vm(1), &base, ImageFormat::Qcow2, mib(8))).unwrap_err();
+        let error = runtime.block_on(volumes.ensure(vm(1), 1, Some((&base, ImageFormat::Qcow2)), mib(8))).unwrap_err();
         assert!(matches!(&error, VolumeError::NoSpace { .. }), "{error}");
         assert_eq!(volumes.dir.names().unwrap(), Vec::<String>::new());
     });
