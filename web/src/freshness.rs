@@ -54,15 +54,20 @@ fn demand(headers: &HeaderMap, query: Option<&str>) -> Result<Demand, Failure> {
             Some(index.ok_or_else(|| Failure::Header { name: "Waifu-Index", why: "it must be a number".to_owned() })?)
         }
     };
-    let in_query = query.and_then(|q| q.split('&').find_map(|pair| pair.strip_prefix("consistency=")));
-    let linearizable = match headers.get(CONSISTENCY).map(|v| v.to_str().unwrap_or_default()).or(in_query) {
-        None | Some("local") => false,
-        Some("linearizable") => true,
-        Some(_) => {
-            let why = "it must be local or linearizable".to_owned();
-            return Err(Failure::Header { name: "Waifu-Consistency", why });
-        }
+    let word = |text: &str| match text {
+        "local" => Ok(false),
+        "linearizable" => Ok(true),
+        _ => Err("it must be local or linearizable".to_owned()),
     };
+    let in_header = headers.get(CONSISTENCY).map(|value| word(value.to_str().unwrap_or_default())).transpose();
+    let in_header = in_header.map_err(|why| Failure::Header { name: "Waifu-Consistency", why })?;
+    let mut in_query =
+        query.into_iter().flat_map(|q| q.split('&')).filter_map(|pair| pair.strip_prefix("consistency="));
+    let said = in_query.next().map(word).transpose().map_err(|why| Failure::Query(format!("consistency: {why}")))?;
+    if in_query.next().is_some() {
+        return Err(Failure::Query("consistency: it is given more than once".to_owned()));
+    }
+    let linearizable = in_header.or(said).unwrap_or(false);
     Ok(Demand { at_least, linearizable })
 }
 
@@ -103,9 +108,12 @@ mod tests {
         let mut headers = HeaderMap::new();
         assert_eq!(demand(&headers, Some("filter=x")).unwrap(), Demand::default());
         assert!(demand(&headers, Some("filter=x&consistency=linearizable")).unwrap().linearizable);
-        assert!(demand(&headers, Some("consistency=eventual")).is_err());
+        for bad in ["consistency=eventual", "consistency=local&consistency=local", "consistency="] {
+            assert!(demand(&headers, Some(bad)).is_err(), "{bad}");
+        }
         headers.insert(CONSISTENCY, HeaderValue::from_static("local"));
         assert!(!demand(&headers, Some("consistency=linearizable")).unwrap().linearizable);
+        assert!(demand(&headers, Some("consistency=null")).is_err(), "what is not used must read all the same");
         headers.insert(INDEX, HeaderValue::from_static("12"));
         assert_eq!(demand(&headers, None).unwrap().at_least, Some(12));
         headers.insert(INDEX, HeaderValue::from_static("-1"));

@@ -78,6 +78,14 @@ fn unread(rejection: BytesRejection) -> Failure {
 
 /// Reads JSON; an error names the field.
 pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Failure> {
+    // Serde reads a struct out of a list too, field after field: `[]` would be all defaults.
+    if bytes.trim_ascii_start().starts_with(b"[") {
+        return Err(Failure::Body {
+            field: None,
+            syntax: false,
+            why: "it is a list, and an object is wanted".to_owned(),
+        });
+    }
     let mut reader = serde_json::Deserializer::from_slice(bytes);
     let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
         let (path, error) = (error.path().to_string(), error.into_inner());
@@ -211,6 +219,9 @@ mod tests {
             matches!(&bare, Failure::Body { field: None, why, .. } if why == "invalid type: string, expected struct Outer"),
             "{bare:?}"
         );
+        for list in [&b"[]"[..], br#" [{"memory":1}]"#] {
+            assert!(matches!(parse::<Outer>(list).unwrap_err(), Failure::Body { syntax: false, .. }));
+        }
         assert!(matches!(parse::<Outer>(b"{").unwrap_err(), Failure::Body { syntax: true, .. }));
         assert!(matches!(parse::<u64>(b"1 2").unwrap_err(), Failure::Body { syntax: true, .. }));
     }

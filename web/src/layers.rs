@@ -9,6 +9,7 @@
 
 use crate::{
     app::App,
+    leftover::Leftover,
     ports::draw,
     problem::{Failure, Told, respond},
 };
@@ -41,6 +42,7 @@ pub(crate) async fn observed(State(app): State<App>, request: Request, next: Nex
     let method = request.method().clone();
     let route = request.extensions().get::<MatchedPath>().map_or("(panel)", MatchedPath::as_str).to_owned();
     let span = tracing::info_span!("request", %id, %method, path = request.uri().path());
+    let (leftover, request) = Leftover::of(request);
     let inner = AssertUnwindSafe(next.run(request)).catch_unwind();
     let response = async {
         match inner.await {
@@ -52,6 +54,7 @@ pub(crate) async fn observed(State(app): State<App>, request: Request, next: Nex
     .instrument(span)
     .await;
     let (status, took) = (response.status(), began.elapsed());
+    leftover.drain().await;
     tracing::debug!(%id, %method, route, status = status.as_u16(), ?took, "answered");
     app.metrics.count(&method, &route, status, took);
     named(response, &id)

@@ -21,6 +21,7 @@ mod extract;
 mod freshness;
 mod idempotency;
 mod layers;
+mod leftover;
 mod metrics;
 mod ops;
 mod owner;

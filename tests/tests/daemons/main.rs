@@ -5,6 +5,7 @@
 
 mod creates;
 mod garbage;
+mod openapi;
 mod quorum;
 mod rolling;
 mod support;

@@ -36,7 +36,9 @@ impl ObjectName {
     /// # Errors
     /// If no object can have this name.
     pub fn new(kind: SubjectKind, name: &str) -> Result<Self, ObjectNameError> {
-        if is_name(name) {
+        // There is one cluster.
+        let fits = kind != SubjectKind::Cluster || name == SubjectKind::Cluster.as_str();
+        if is_name(name) && fits {
             Ok(Self { kind, name: name.to_owned() })
         } else {
             Err(ObjectNameError(name.chars().take(80).collect()))
@@ -226,7 +228,7 @@ mod tests {
             assert_eq!(text.parse::<ObjectName>().unwrap().to_string(), text);
         }
         assert_eq!("cluster".parse::<ObjectName>().unwrap().name(), "cluster");
-        for bad in ["", "vm", "vm/", "vm/..", "vm/a?b", "vm/a/b", "pet/web-1"] {
+        for bad in ["", "vm", "vm/", "vm/..", "vm/a?b", "vm/a/b", "pet/web-1", "cluster/x"] {
             assert!(bad.parse::<ObjectName>().is_err(), "{bad}");
         }
         for text in ["vm", "vm/web-1", "cluster", "token/0000000000000001"] {

@@ -87,6 +87,16 @@ pub struct VmUpdatePreview {
     pub changes: Vec<Change>,
 }
 
+/// What `PATCH /vms/{name}` answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(untagged)]
+pub enum VmUpdateAnswer {
+    /// With `dry_run`: what would change.
+    Preview(Box<VmUpdatePreview>),
+    /// The VM as it is now.
+    Changed(Box<Vm>),
+}
+
 /// The body of `POST /vms/{name}/rename`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]

@@ -96,7 +96,7 @@ fn last_event_id(headers: &HeaderMap) -> Result<Option<EventId>, Failure> {
 
 /// What became of a name: of each object that has or had it, gone ones too.
 #[utoipa::path(get, path = "/api/v1/history/{kind}/{name}", tag = "events",
-    params(("kind" = schema::SubjectKind, Path), ("name" = String, Path), HistoryQuery),
+    params(("kind" = inline(schema::SubjectKind), Path), ("name" = String, Path), HistoryQuery),
     responses((status = 200, body = History),
         (status = "4XX", body = Problem, content_type = "application/problem+json")))]
 pub(super) async fn history(

@@ -43,7 +43,8 @@ pub(super) async fn readyz(State(app): State<App>) -> Result<&'static str, Failu
 }
 
 /// Numbers in the OpenMetrics text format.
-#[utoipa::path(get, path = "/metrics", tag = "health", responses((status = 200, body = String)))]
+#[utoipa::path(get, path = "/metrics", tag = "health",
+    responses((status = 200, body = String, content_type = "application/openmetrics-text")))]
 pub(super) async fn numbers(
     _: Viewer,
     State(app): State<App>,

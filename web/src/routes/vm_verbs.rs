@@ -19,7 +19,7 @@ use http::StatusCode;
 use waifud_api::{
     problem::Problem,
     vm::Vm,
-    vm_change::{DryRunQuery, GraceQuery, ReinitQuery, VmRename, VmUpdate, VmUpdatePreview},
+    vm_change::{DryRunQuery, GraceQuery, ReinitQuery, VmRename, VmUpdate, VmUpdateAnswer, VmUpdatePreview},
 };
 use waifud_model::{name::VmName, vm::Desired};
 
@@ -27,7 +27,7 @@ use waifud_model::{name::VmName, vm::Desired};
 /// cannot take up is shown as waiting for its next start.
 #[utoipa::path(patch, path = "/api/v1/vms/{name}", tag = "vms", params(("name" = String, Path), DryRunQuery),
     request_body(content((VmUpdate = "application/json"), (VmUpdate = "application/merge-patch+json"))),
-    responses((status = 200, body = Vm, description = "The VM; with `dry_run` a VmUpdatePreview"),
+    responses((status = 200, body = VmUpdateAnswer),
         (status = "4XX", body = Problem, content_type = "application/problem+json")))]
 pub(super) async fn update(
     Operator(caller): Operator,
