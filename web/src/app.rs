@@ -7,6 +7,7 @@ use crate::{
     digest::DigestCache,
     metrics::Metrics,
     ports::{Clock, Forwarder, Images, JoinTokens, Observed, Observer, Random, Tasks},
+    rates::Rates,
 };
 use std::sync::Arc;
 use waifud_consensus::Handle;
@@ -41,6 +42,8 @@ pub struct App {
     pub random: Arc<dyn Random>,
     /// What `/metrics` tells about requests.
     pub metrics: Arc<Metrics>,
+    /// Who asked how often, over HTTPS.
+    pub rates: Arc<Rates>,
     /// The digest of the state, as it was last computed.
     pub digests: Arc<DigestCache>,
 }

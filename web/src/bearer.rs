@@ -5,26 +5,36 @@
 //! has 256 random bits and so needs no slow hash. Not for streams that say by themselves who is there (the local socket, a
 //! peer).
 
-use crate::{api_secret::ApiSecret, app::App, caller::Caller, problem::Failure};
+use crate::{api_secret::ApiSecret, app::App, caller::Caller, problem::Failure, rates::Who};
 use axum::{
     extract::{Request, State},
     middleware::Next,
     response::{IntoResponse, Response},
 };
 use http::{HeaderMap, header};
+use std::net::IpAddr;
 use waifud_model::{command::Actor, digest::Blake3};
 
-/// Puts the caller with each request that carries a valid token.
+/// Where a request came from; left with it by a listener that knows.
+#[derive(Debug, Clone, Copy)]
+pub struct Remote(pub IpAddr);
+
+/// Puts the caller with each request that carries a valid token, and turns away who asks too often.
 ///
 /// For the HTTPS listener: `router(app.clone()).layer(axum::middleware::from_fn_with_state(app, bearer::identify))`.
 pub async fn identify(State(app): State<App>, mut request: Request, next: Next) -> Response {
     request.extensions_mut().remove::<Caller>();
-    match caller(&app, request.headers()).await {
+    let who = match caller(&app, request.headers()).await {
         Ok(Some(caller)) => {
+            let who = Who::Caller(caller.actor.clone());
             request.extensions_mut().insert(caller);
+            who
         }
-        Ok(None) => {}
+        Ok(None) => Who::Stranger(request.extensions().get().map(|Remote(address)| *address)),
         Err(failure) => return failure.into_response(),
+    };
+    if let Err(wait) = app.rates.admit(who) {
+        return Failure::TooMany(wait).into_response();
     }
     next.run(request).await
 }

@@ -15,6 +15,7 @@ use axum::{
 };
 use http::{HeaderMap, Method, Uri, header, request::Parts};
 use serde::de::DeserializeOwned;
+use std::time::Duration;
 use waifud_model::{
     command::{Origin, RequestKey},
     digest::Blake3,
@@ -25,6 +26,9 @@ const HEADER: &str = "idempotency-key";
 
 /// Longest key: enough for two UUIDs and a word, little enough to store one with every write.
 const KEY_MAX: usize = 128;
+
+/// How long a body that is no image may take to come: a mebibyte over a bad telephone line.
+const BODY_WITHIN: Duration = Duration::from_secs(10);
 
 /// A request without a body, and its key.
 #[derive(Debug)]
@@ -55,7 +59,9 @@ impl<T: DeserializeOwned> FromRequest<App> for KeyedJson<T> {
         if !is_json(&parts.headers) {
             return Err(Failure::MediaType { wanted: "application/json" });
         }
-        let bytes = Bytes::from_request(Request::from_parts(parts.clone(), body), app).await.map_err(unread)?;
+        let read = Bytes::from_request(Request::from_parts(parts.clone(), body), app);
+        let bytes = tokio::time::timeout(BODY_WITHIN, read).await.map_err(|_| Failure::TooSlow(BODY_WITHIN))?;
+        let bytes = bytes.map_err(unread)?;
         let key = seal(app.random.as_ref(), &parts.method, &parts.uri, &parts.headers, &bytes)?;
         Ok(Self { key, body: parse(&bytes)? })
     }

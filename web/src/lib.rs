@@ -28,6 +28,7 @@ mod owner;
 mod panel;
 pub mod ports;
 mod problem;
+mod rates;
 mod routes;
 mod sse;
 mod standing;
@@ -38,6 +39,7 @@ pub use app::App;
 pub use caller::Caller;
 pub use digest::DigestCache;
 pub use metrics::Metrics;
+pub use rates::Rates;
 
 use std::time::Duration;
 use waifud_model::size::ByteSize;

@@ -7,21 +7,23 @@
 use axum::{Router, body::Body};
 use hyper::{Request, body::Incoming};
 use hyper_util::{
-    rt::{TokioExecutor, TokioIo},
+    rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto,
     service::TowerToHyperService,
 };
 use nix::unistd::{Gid, Group, Uid, chown};
 use std::{
     io,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     os::unix::fs::{FileTypeExt, PermissionsExt},
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, UnixListener},
+    sync::Notify,
     task::JoinSet,
     time::timeout,
 };
@@ -29,10 +31,15 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 use waifud_model::{command::Actor, ids::NodeId, token::Role};
-use waifud_web::Caller;
+use waifud_web::{Caller, bearer::Remote};
 
 /// A client that opens a connection and says nothing is let go after this long.
 const TLS_HANDSHAKE: Duration = Duration::from_secs(10);
+/// The head of each request must be here within this, the first one of a connection and all others; between two requests a
+/// connection is kept for as long.
+const HEADERS: Duration = Duration::from_secs(30);
+/// How often a connection of HTTP/2 is asked whether anybody is there, and how long it may take to answer.
+const PING: Duration = Duration::from_secs(20);
 /// After a failed `accept` (no file descriptors left) the next try waits this long, so that the loop does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 /// At shutdown, open requests may take this long to finish.
@@ -123,7 +130,7 @@ impl LocalSocket {
                     Ok(credentials) => {
                         let actor = Actor::Local { node, uid: credentials.uid() };
                         let caller = Caller { actor, role: Role::Admin };
-                        connections.spawn(serve_connection(stream, Some(caller), router.clone(), stop.clone()));
+                        connections.spawn(serve_connection(stream, Some(caller), None, router.clone(), stop.clone()));
                     }
                     Err(error) => tracing::warn!(%error, "a local client has no credentials"),
                 },
@@ -170,12 +177,12 @@ impl Https {
             };
             while connections.try_join_next().is_some() {}
             match accepted {
-                Ok((stream, _)) => {
+                Ok((stream, from)) => {
                     let (tls, router, stop) = (tls.clone(), router.clone(), stop.clone());
                     connections.spawn(async move {
                         // A handshake that fails or dawdles is the client's loss; it is not worth a line in the log.
                         if let Ok(Ok(stream)) = timeout(TLS_HANDSHAKE, tls.accept(stream)).await {
-                            serve_connection(stream, None, router, stop).await;
+                            serve_connection(stream, None, Some(from.ip()), router, stop).await;
                         }
                     });
                 }
@@ -199,19 +206,32 @@ async fn drain(mut connections: JoinSet<()>) {
 }
 
 /// Serves one connection; everything that comes in on it comes from `caller`, where that is known.
-async fn serve_connection<S>(stream: S, caller: Option<Caller>, router: Router, stop: CancellationToken)
-where
+async fn serve_connection<S>(
+    stream: S,
+    caller: Option<Caller>,
+    remote: Option<IpAddr>,
+    router: Router,
+    stop: CancellationToken,
+) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let first = Arc::new(Notify::new());
+    let asked = Arc::clone(&first);
     let service = tower::service_fn(move |request: Request<Incoming>| {
+        asked.notify_one();
         let mut request = request.map(Body::new);
         request.headers_mut().remove(Caller::HEADER);
+        if let Some(remote) = remote {
+            request.extensions_mut().insert(Remote(remote));
+        }
         if let Some(caller) = &caller {
             request.extensions_mut().insert(caller.clone());
         }
         router.clone().oneshot(request)
     });
-    let builder = auto::Builder::new(TokioExecutor::new());
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADERS);
+    builder.http2().timer(TokioTimer::new()).keep_alive_interval(PING).keep_alive_timeout(PING);
     let connection =
         builder.serve_connection_with_upgrades(TokioIo::new(stream), TowerToHyperService::new(service)).into_owned();
     tokio::pin!(connection);
@@ -221,9 +241,20 @@ where
             connection.as_mut().graceful_shutdown();
             connection.await
         }
+        () = silent(&first) => {
+            tracing::debug!("a client connected and asked nothing");
+            return;
+        }
     };
     if let Err(error) = result {
         tracing::debug!(%error, "a client's connection ended early");
+    }
+}
+
+/// Comes back when no request came in time, and never once there was one.
+async fn silent(first: &Notify) {
+    if timeout(HEADERS, first.notified()).await.is_ok() {
+        std::future::pending().await
     }
 }
 

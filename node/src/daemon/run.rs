@@ -284,6 +284,7 @@ impl LocalNode {
             clock: Arc::new(WallClock),
             random: Arc::new(SystemRandom),
             metrics: Arc::new(Metrics::default()),
+            rates: Arc::default(),
             digests: Arc::new(DigestCache::default()),
         }
     }

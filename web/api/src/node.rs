@@ -5,7 +5,13 @@ use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 use std::{fmt, net::SocketAddr};
 use utoipa::{IntoParams, ToSchema};
-use waifud_model::{ids::NodeId, labels::Labels, name::NodeName, node::Arch, size::ByteSize};
+use waifud_model::{
+    ids::NodeId,
+    labels::{LabelPatch, Labels},
+    name::NodeName,
+    node::Arch,
+    size::ByteSize,
+};
 
 /// A node: what it is, and how it is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -85,6 +91,16 @@ impl fmt::Display for NodeRole {
             Self::Learner => "learner",
         })
     }
+}
+
+/// The body of `PATCH /nodes/{name}`: what is not in it stays as it is (RFC 7396).
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NodeUpdate {
+    /// Labels that come or change; with `null` those that go.
+    #[serde(default, skip_serializing_if = "LabelPatch::is_empty")]
+    #[schema(value_type = std::collections::BTreeMap<String, Option<String>>)]
+    pub labels: LabelPatch,
 }
 
 /// The query of `DELETE /nodes/{name}`.

@@ -60,7 +60,7 @@ pub const TEMPLATE: &str = "/api/v1/templates/{name}";
 pub const TEMPLATE_VERSIONS: &str = "/api/v1/templates/{name}/versions";
 /// `GET` lists [`Node`](crate::node::Node)s.
 pub const NODES: &str = "/api/v1/nodes";
-/// `GET` gives a [`Node`](crate::node::Node); `DELETE` (204) takes [`NodeRemoveQuery`](crate::node::NodeRemoveQuery).
+/// `GET` gives a [`Node`](crate::node::Node); `PATCH` takes a [`NodeUpdate`](crate::node::NodeUpdate) and gives it too; `DELETE` (204) takes [`NodeRemoveQuery`](crate::node::NodeRemoveQuery).
 pub const NODE: &str = "/api/v1/nodes/{name}";
 /// `POST` gives a [`Node`](crate::node::Node).
 pub const NODE_CORDON: &str = "/api/v1/nodes/{name}/cordon";

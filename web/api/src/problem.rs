@@ -184,6 +184,9 @@ pub enum ProblemCode {
     NodeUnreachable,
     /// The answer took too long.
     TimedOut,
+    /// The caller asks too often; the same request is to be sent again after `Retry-After`.
+    #[serde(rename = "too_many_requests")]
+    TooMany,
     /// The node has too much to do; the same request is to be sent again.
     Busy,
     /// The cluster's clocks differ too much for changes.
@@ -201,7 +204,7 @@ pub enum ProblemCode {
 
 impl ProblemCode {
     /// All that a server of this version sends.
-    pub const ALL: [Self; 38] = [
+    pub const ALL: [Self; 39] = [
         Self::Invalid,
         Self::UnsupportedMedia,
         Self::TooLarge,
@@ -235,6 +238,7 @@ impl ProblemCode {
         Self::OutcomeUnknown,
         Self::NodeUnreachable,
         Self::TimedOut,
+        Self::TooMany,
         Self::Busy,
         Self::ClockSkew,
         Self::Halted,
@@ -278,6 +282,7 @@ impl ProblemCode {
             Self::OutcomeUnknown => ("outcome_unknown", 504, Exit::TimedOut, "It is not known whether it was done"),
             Self::NodeUnreachable => ("node_unreachable", 503, Exit::Unreachable, "The node does not answer"),
             Self::TimedOut => ("timed_out", 504, Exit::TimedOut, "It took too long"),
+            Self::TooMany => ("too_many_requests", 429, Exit::Failed, "Too many requests"),
             Self::Busy => ("busy", 503, Exit::Failed, "The node has too much to do"),
             Self::ClockSkew => ("clock_skew", 503, Exit::Failed, "The cluster's clocks differ too much"),
             Self::Halted => ("halted", 503, Exit::Failed, "This node has stopped taking part"),
@@ -320,7 +325,7 @@ impl ProblemCode {
     /// True where the same request, with the same idempotency key, may succeed a moment later.
     #[must_use]
     pub const fn is_momentary(self) -> bool {
-        matches!(self, Self::NoLeaderYet | Self::OutcomeUnknown | Self::Busy)
+        matches!(self, Self::NoLeaderYet | Self::OutcomeUnknown | Self::TooMany | Self::Busy)
     }
 
     /// True where the trouble is this node's own and another node may well do it.
@@ -384,6 +389,7 @@ mod tests {
             outcome_unknown    504 6
             node_unreachable   503 5
             timed_out          504 6
+            too_many_requests  429 1
             busy               503 1
             clock_skew         503 1
             halted             503 1

@@ -1,4 +1,4 @@
-//! Cordoning nodes and taking them out of the cluster.
+//! Cordoning and labelling nodes, and taking them out of the cluster.
 
 use super::propose::{self, Author, Done};
 use crate::{app::App, problem::Failure, view};
@@ -18,6 +18,21 @@ pub(crate) async fn cordon(
 ) -> Result<Done<wire::Node>, Failure> {
     let node = id(app, name.clone()).await?;
     let committed = author.propose(&app.consensus, Command::SetCordon { node, cordoned }).await?;
+    let done = propose::expect(committed, |reply| matches!(reply, Reply::Node(_)).then_some(()))?;
+    let shown = view::node(&app.consensus, &app.observed(), name).await?;
+    Ok(done.map(|()| shown))
+}
+
+/// Changes what people say of a node.
+pub(crate) async fn update(
+    app: &App,
+    author: &Author,
+    name: NodeName,
+    update: wire::NodeUpdate,
+) -> Result<Done<wire::Node>, Failure> {
+    let wire::NodeUpdate { labels } = update;
+    let node = id(app, name.clone()).await?;
+    let committed = author.propose(&app.consensus, Command::SetNodeLabels { node, labels }).await?;
     let done = propose::expect(committed, |reply| matches!(reply, Reply::Node(_)).then_some(()))?;
     let shown = view::node(&app.consensus, &app.observed(), name).await?;
     Ok(done.map(|()| shown))

@@ -86,6 +86,12 @@ pub(crate) enum Failure {
     /// The answer took too long.
     #[error("no answer within {0:?}")]
     TimedOut(Duration),
+    /// The body did not come in time.
+    #[error("no body within {0:?}")]
+    TooSlow(Duration),
+    /// Its sender asks too often.
+    #[error("too many requests, the next in {0:?}")]
+    TooMany(Duration),
     /// A handler panicked.
     #[error("a handler panicked")]
     Panicked,

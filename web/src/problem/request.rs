@@ -57,6 +57,16 @@ pub(super) fn words(failure: &Failure) -> Problem {
             format!("there was no answer within {} s; the work may go on", after.as_secs()),
         )
         .with_remedy("look whether it was done before sending it again, or send it with the same Idempotency-Key"),
+        Failure::TooSlow(after) => {
+            let detail = format!("the body did not come within {} s", after.as_secs());
+            let problem = Problem::new(ProblemCode::TimedOut, detail).with_remedy("send it again");
+            Problem { status: StatusCode::REQUEST_TIMEOUT.as_u16(), ..problem }
+        }
+        Failure::TooMany(wait) => Problem::new(
+            ProblemCode::TooMany,
+            format!("there are too many requests from here; the next may come in {} ms", wait.as_millis() + 1),
+        )
+        .with_remedy("wait a moment; for what changes all the time, follow the events instead of asking again"),
         // Everything else has words of its own, in the table that calls this one.
         other => Problem::new(ProblemCode::Internal, other.to_string()),
     }

@@ -41,7 +41,7 @@ fn api(app: &App) -> OpenApiRouter<App> {
         .routes(routes!(templates::list))
         .routes(routes!(templates::show, templates::delete))
         .routes(routes!(nodes::list))
-        .routes(routes!(nodes::show, nodes::remove))
+        .routes(routes!(nodes::show, nodes::update, nodes::remove))
         .routes(routes!(nodes::cordon))
         .routes(routes!(nodes::uncordon))
         .routes(routes!(cluster::status))

@@ -5,7 +5,7 @@ use crate::{
     app::App,
     caller::{Admin, Viewer},
     extract::{Path, Query},
-    idempotency::Keyed,
+    idempotency::{Keyed, KeyedJson},
     ops::{Author, node_change},
     problem::Failure,
     view,
@@ -13,7 +13,7 @@ use crate::{
 use axum::{Json, extract::State, response::Response};
 use http::StatusCode;
 use waifud_api::{
-    node::{Node, NodeRemoveQuery},
+    node::{Node, NodeRemoveQuery, NodeUpdate},
     problem::Problem,
 };
 use waifud_model::name::NodeName;
@@ -42,6 +42,20 @@ pub(super) async fn remove(
     Keyed(key): Keyed,
 ) -> Result<Response, Failure> {
     node_change::remove(&app, &Author { actor: caller.actor, key }, name, query.force).await.map(gone)
+}
+
+/// Changes the labels of a node: those named, and no others.
+#[utoipa::path(patch, path = "/api/v1/nodes/{name}", tag = "nodes", params(("name" = String, Path)),
+    request_body(content((NodeUpdate = "application/json"), (NodeUpdate = "application/merge-patch+json"))),
+    responses((status = 200, body = Node), (status = "4XX", body = Problem, content_type = "application/problem+json")))]
+pub(super) async fn update(
+    Admin(caller): Admin,
+    State(app): State<App>,
+    Path(name): Path<NodeName>,
+    KeyedJson { key, body }: KeyedJson<NodeUpdate>,
+) -> Result<Response, Failure> {
+    let done = node_change::update(&app, &Author { actor: caller.actor, key }, name, body).await?;
+    Ok(changed(StatusCode::OK, done))
 }
 
 /// Keeps new VMs off a node; what runs there runs on.

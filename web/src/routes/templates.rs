@@ -17,15 +17,18 @@ use axum::{
     extract::{Request, State},
     response::Response,
 };
-use futures::{StreamExt, TryStreamExt};
+use futures::{StreamExt, stream};
 use http::{HeaderMap, StatusCode, header};
-use std::io;
+use std::{io, time::Duration};
 use waifud_api::{
     headers::OCTET_STREAM,
     problem::Problem,
     template::{Template, TemplateAdd, TemplateQuery, TemplateVersion, UploadQuery},
 };
 use waifud_model::name::TemplateName;
+
+/// An upload may take as long as it takes, but not stand still for longer than this.
+const CHUNK_WITHIN: Duration = Duration::from_secs(30);
 
 /// All templates, by name, each with its versions.
 #[utoipa::path(get, path = "/api/v1/templates", tag = "templates", responses((status = 200, body = Vec<Template>)))]
@@ -93,5 +96,11 @@ fn is_bytes(headers: &HeaderMap) -> bool {
 }
 
 fn upload(body: Body) -> ImageSource {
-    ImageSource::Upload(body.into_data_stream().map_err(io::Error::other).boxed())
+    let chunks = stream::try_unfold(body.into_data_stream(), |mut body| async {
+        match tokio::time::timeout(CHUNK_WITHIN, body.next()).await {
+            Ok(chunk) => Ok(chunk.transpose().map_err(io::Error::other)?.map(|chunk| (chunk, body))),
+            Err(_) => Err(io::Error::from(io::ErrorKind::TimedOut)),
+        }
+    });
+    ImageSource::Upload(chunks.boxed())
 }

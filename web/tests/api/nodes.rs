@@ -1,7 +1,8 @@
 //! Nodes: listed, cordoned, taken out.
 
-use crate::house::{Answer, House, delete};
+use crate::house::{Answer, House, delete, json};
 use expect_test::expect;
+use http::{Method, StatusCode};
 
 #[tokio::test]
 async fn a_node_is_shown_cordoned_and_kept() {
@@ -76,4 +77,23 @@ async fn a_node_with_vms_leaves_only_by_force() {
     .assert_eq(&node.call(delete("/api/v1/nodes/n2")).await.told());
     assert_eq!(node.call(delete("/api/v1/nodes/n2?force=true")).await.status.as_u16(), 204);
     assert_eq!(node.get("/api/v1/vms").await.json(), serde_json::json!([]));
+}
+
+#[tokio::test]
+async fn labels_come_and_go_one_by_one() {
+    let house = House::start(1).await;
+    let node = &house.nodes[0];
+    let patch = |body: &str| json(Method::PATCH, "/api/v1/nodes/n1", body);
+    node.call(patch(r#"{"labels":{"rack":"a","disk":"ssd"}}"#)).await;
+    let changed = node.call(patch(r#"{"labels":{"rack":"b","disk":null}}"#)).await;
+    assert_eq!(changed.json()["labels"], serde_json::json!({ "rack": "b" }));
+    assert_eq!(node.get("/api/v1/nodes/n1").await.json()["labels"], serde_json::json!({ "rack": "b" }));
+    let history = node.get("/api/v1/history/node/n1").await.json();
+    let last = history["objects"][0]["events"].as_array().unwrap().last().unwrap().clone();
+    assert_eq!(last["command"], "set_node_labels");
+    assert_eq!(last["changes"].as_array().unwrap().len(), 2, "{last}");
+    for bad in [r#"{"labels":{"a b":"c"}}"#, r#"{"label":{}}"#, "[]"] {
+        assert!(node.call(patch(bad)).await.status.is_client_error(), "{bad}");
+    }
+    assert_eq!(node.call(json(Method::PATCH, "/api/v1/nodes/n9", "{}")).await.status, StatusCode::NOT_FOUND);
 }

@@ -75,3 +75,26 @@ async fn a_bearer_is_known_until_the_token_is_revoked() {
     assert!(!String::from_utf8_lossy(&rest).contains("event:"), "nothing after the revocation");
     assert_eq!(ask(token, "/api/v1/vms").await, StatusCode::UNAUTHORIZED);
 }
+
+#[tokio::test]
+async fn who_asks_too_often_without_a_token_is_turned_away_for_a_moment() {
+    let house = House::start(1).await;
+    let node = &house.nodes[0];
+    let https: Router = node.router.clone().layer(from_fn_with_state(node.app.clone(), bearer::identify));
+    let ask = async || {
+        let mut request = get("/healthz");
+        request.extensions_mut().insert(bearer::Remote([192, 0, 2, 9].into()));
+        https.clone().oneshot(request).await.unwrap()
+    };
+    let mut turned_away = None;
+    for _ in 0..2000 {
+        let answer = ask().await;
+        if answer.status() != StatusCode::OK {
+            turned_away = Some(answer);
+            break;
+        }
+    }
+    let answer = turned_away.expect("2000 requests are too many");
+    assert_eq!((answer.status().as_u16(), &answer.headers()["retry-after"]), (429, &"1".parse().unwrap()));
+    assert_eq!(node.send(get("/healthz")).await.status, StatusCode::OK, "other doors are not counted");
+}

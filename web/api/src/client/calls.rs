@@ -9,7 +9,7 @@ use crate::{
     cluster::ClusterStatus,
     filter::Filter,
     headers,
-    node::Node,
+    node::{Node, NodeUpdate},
     paths,
     template::{Template, TemplateAdd, TemplateSelector, TemplateVersion},
     token::{ApiToken, ApiTokenCreate, ApiTokenCreated, JoinToken, JoinTokenCreate, JoinTokenCreated},
@@ -207,6 +207,17 @@ impl Client {
     /// As every call: see [`ClientError`].
     pub async fn node(&self, name: &NodeName) -> Result<Answer<Node>, ClientError> {
         self.get(paths::node(paths::NODE, name)).await
+    }
+
+    /// Changes the labels of a node: those named, and no others.
+    ///
+    /// # Errors
+    /// As every call: see [`ClientError`].
+    pub async fn update_node(&self, name: &NodeName, update: &NodeUpdate) -> Result<Answer<Node>, ClientError> {
+        let path = paths::node(paths::NODE, name);
+        let request = self.write(Method::PATCH, path, self.json(update)?, &IdempotencyKey::random());
+        let (endpoint, response) = self.send(&request).await?;
+        answer::json(&endpoint, response).await
     }
 
     /// No new VMs on this node, or again some.

@@ -253,6 +253,7 @@ impl Node {
             clock: Arc::new(Still),
             random: Arc::new(Counter::from(n << 32)),
             metrics: Arc::new(Metrics::default()),
+            rates: Arc::default(),
             digests: Arc::new(DigestCache::default()),
         };
         Self { router: waifud_web::router(app.clone()), app, consensus, observed, images, tasks, consoles, liveness }
