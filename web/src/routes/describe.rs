@@ -61,6 +61,7 @@ impl Operation<'_> {
 
 /// Puts everything on that the operations share.
 pub(super) fn complete(document: &mut Value) {
+    unsigned(document);
     components(document);
     let Some(paths) = document.get_mut("paths").and_then(Value::as_object_mut) else { return };
     for (path, item) in paths {
@@ -72,6 +73,27 @@ pub(super) fn complete(document: &mut Value) {
             let security = if rules.is_public() { json!([]) } else { json!([{ "bearer": [] }]) };
             operation.insert("security".to_owned(), security);
         }
+    }
+}
+
+/// Numbers without a sign are described by the next format there is, which has one and ends at half of what they reach.
+fn unsigned(value: &mut Value) {
+    match value {
+        Value::Object(object) => {
+            let most = match object.get("format").and_then(Value::as_str) {
+                Some("int32") => Some(u64::from(u32::MAX)),
+                Some("int64") => Some(u64::MAX),
+                _ => None,
+            };
+            let counts = object.get("minimum").and_then(Value::as_u64).is_some();
+            if let Some(most) = most.filter(|_| counts) {
+                object.remove("format");
+                object.entry("maximum").or_insert(most.into());
+            }
+            object.values_mut().for_each(unsigned);
+        }
+        Value::Array(items) => items.iter_mut().for_each(unsigned),
+        _ => {}
     }
 }
 
@@ -219,7 +241,7 @@ mod tests {
     #[test]
     fn rules_add_and_annotations_win() {
         let mut document = json!({
-            "components": { "schemas": {} },
+            "components": { "schemas": { "Cpus": { "type": "integer", "format": "int32", "minimum": 0 } } },
             "paths": { "/api/v1/vms/{name}": { "put": {
                 "requestBody": {},
                 "parameters": [{ "name": "name", "in": "path", "schema": { "type": "string" } }],
@@ -227,6 +249,10 @@ mod tests {
             } } }
         });
         complete(&mut document);
+        assert_eq!(
+            document["components"]["schemas"]["Cpus"],
+            json!({ "type": "integer", "minimum": 0, "maximum": u32::MAX })
+        );
         let operation = &document["paths"]["/api/v1/vms/{name}"]["put"];
         let statuses: Vec<&String> = operation["responses"].as_object().unwrap().keys().collect();
         let wanted = "200 400 401 403 404 408 409 412 413 415 422 429 500 502 503 504";

@@ -17,6 +17,8 @@ use utoipa::OpenApi;
     ),
     // Frames of a WebSocket, which no path names.
     components(schemas(waifud_api::console::FromConsole, waifud_api::console::ToConsole)),
+    // What only queries speak of, which utoipa does not collect.
+    components(schemas(waifud_api::console::Replay)),
     tags(
         (name = "vms", description = "Virtual machines"),
         (name = "templates", description = "What their disks start from"),

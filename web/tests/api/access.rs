@@ -70,3 +70,27 @@ async fn viewers_get_the_schema_of_the_files_they_apply() {
     assert_eq!((answer.status, answer.header("content-type")), (StatusCode::OK, "application/schema+json"));
     assert_eq!(answer.json(), waifud_api::document::json_schema());
 }
+
+/// All references of a document.
+fn references<'a>(value: &'a Value, found: &mut Vec<&'a str>) {
+    match value {
+        Value::Object(object) => {
+            found.extend(object.get("$ref").and_then(Value::as_str));
+            object.values().for_each(|value| references(value, found));
+        }
+        Value::Array(items) => items.iter().for_each(|value| references(value, found)),
+        _ => {}
+    }
+}
+
+#[tokio::test]
+async fn the_document_holds_all_that_it_refers_to() {
+    let house = House::start(1).await;
+    let document: Value = house.nodes[0].get("/api/v1/openapi.json").await.json();
+    let mut found = Vec::new();
+    references(&document, &mut found);
+    assert!(found.len() > 100, "{}", found.len());
+    for reference in found {
+        assert!(document.pointer(reference.trim_start_matches('#')).is_some(), "{reference} leads nowhere");
+    }
+}
