@@ -1,6 +1,6 @@
 //! `export`: what is there, as files that `apply` takes.
 
-use crate::{apply::export, context::Context, exit::Failure};
+use crate::{apply::export, complete, context::Context, exit::Failure};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use std::str::FromStr;
 use waifud_api::{
@@ -27,7 +27,7 @@ const AT_ONCE: usize = 8;
 #[command(group = clap::ArgGroup::new("which").required(true).args(["names", "label", "all"]).multiple(false))]
 pub(crate) struct Args {
     /// VMs
-    #[arg(value_name = "vm/NAME")]
+    #[arg(value_name = "vm/NAME", add = complete::vms())]
     names: Vec<Named>,
     /// All VMs with this label; of several a VM must have all
     #[arg(short, long, value_name = "KEY=VALUE")]

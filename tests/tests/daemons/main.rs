@@ -3,6 +3,7 @@
 //! VMs are records here (libvirt's test driver); those that boot are in `tests/guests`.
 #![expect(clippy::expect_used, reason = "these are tests, though not marked as such for the lint")]
 
+mod apply;
 mod creates;
 mod garbage;
 mod openapi;
