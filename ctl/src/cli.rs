@@ -2,8 +2,8 @@
 
 use crate::{
     commands::{
-        apply, change, cluster, config, context, create, delete, edit, events, export, list, login, net, node, panel,
-        power, show, ssh, template, token, wait,
+        apply, change, cluster, config, console, context, create, delete, edit, events, export, list, login, logs, net,
+        node, panel, power, show, ssh, template, token, vnc, wait,
     },
     complete,
     output::{Format, parse_span},
@@ -152,6 +152,12 @@ pub(crate) enum Command {
     Reinit(change::ReinitArgs),
     /// Log in to a VM's guest, or run a command there
     Ssh(ssh::Args),
+    /// Open a VM's serial console
+    Console(console::Args),
+    /// Show a VM's screen to a viewer of VNC: for installers
+    Vnc(vnc::Args),
+    /// Print what a VM's guest wrote to its serial console
+    Logs(logs::Args),
     /// Wait until a VM is as wanted
     Wait(wait::Args),
     /// Templates: what VMs' disks start from
@@ -228,6 +234,12 @@ mod tests {
             "launch -n web-1 -t debian-12@9f3c21 -m 512M -c 1 -d 10G -N n1 --ssh-key k --label a=b --count 2 --dry-run",
             "show web-1 -o yaml",
             "ip web-1 --wait --timeout 90s",
+            "console web-1",
+            "console web-1 --force --escape ^A",
+            "console web-1 --read-only --escape none",
+            "vnc web-1 --listen 127.0.0.1:5901 --open",
+            "logs web-1 --follow --tail 20",
+            "logs web-1 --previous -n 5",
             "create -t tiny -u - --network-config net.yaml --datasource ec2 --imds v2",
             "edit web-1",
             "edit web-1 --file - --rerun",
@@ -310,6 +322,11 @@ mod tests {
             "export",
             "export web-1 --all",
             "export node/n1",
+            "console",
+            "console web-1 --force --read-only",
+            "console web-1 --escape x",
+            "vnc web-1 --listen 5901",
+            "logs web-1 --follow --previous",
             "template add tiny",
             "template add tiny --url https://x/y.qcow2",
             "template add tiny --url https://x/y --file z --sha256 0",

@@ -16,6 +16,7 @@
 //!                                                     ├── wait.rs      until a VM is as wanted
 //!                                                     ├── watch.rs     again whenever it changes
 //!                                                     ├── shell/       the way into a guest by ssh
+//!                                                     ├── console/     a guest's serial port on this terminal
 //!                                                     ├── progress.rs  phases on stderr
 //!                                                     ├── views/       wire types as rows and details
 //!                                                     ├── output/      tables, JSON, YAML, CSV, names on stdout
@@ -27,6 +28,7 @@ mod cli;
 mod commands;
 mod complete;
 mod confirm;
+mod console;
 mod context;
 mod documents;
 mod edit;

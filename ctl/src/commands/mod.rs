@@ -6,6 +6,7 @@ mod change_args;
 pub(crate) mod cloud_init;
 pub(crate) mod cluster;
 pub(crate) mod config;
+pub(crate) mod console;
 pub(crate) mod context;
 pub(crate) mod create;
 mod create_args;
@@ -16,6 +17,7 @@ pub(crate) mod export;
 pub(crate) mod list;
 mod local;
 pub(crate) mod login;
+pub(crate) mod logs;
 pub(crate) mod net;
 pub(crate) mod node;
 pub(crate) mod panel;
@@ -25,6 +27,7 @@ pub(crate) mod ssh;
 pub(crate) mod template;
 pub(crate) mod token;
 mod topics;
+pub(crate) mod vnc;
 pub(crate) mod wait;
 
 use crate::{
@@ -65,6 +68,9 @@ pub(crate) async fn run(cli: Cli, terminal: Terminal) -> Result<Exit, Failure> {
         Command::Apply(args) => apply::run(&context()?, &args).await,
         Command::Export(args) => export::run(&context()?, &args).await,
         Command::Ssh(args) => ssh::run(&context()?, &args).await,
+        Command::Console(args) => console::run(&context()?, args).await,
+        Command::Vnc(args) => vnc::run(&context()?, args).await,
+        Command::Logs(args) => logs::run(&context()?, args).await,
         Command::Wait(args) => wait::run(&context()?, &args).await,
         Command::Template(command) => template::run(&context()?, command).await,
         Command::Net(command) => net::run(&context()?, command).await,

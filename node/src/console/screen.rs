@@ -75,6 +75,12 @@ impl Screen {
         .unwrap_or_default()
     }
 
+    /// The same for a terminal that shows something else already, which stays above where that is possible: while the guest
+    /// writes line after line. What a program drew by places on the screen needs the whole screen.
+    pub(super) fn appended(&mut self) -> Vec<u8> {
+        self.guarded(|parser, _| appended(parser.screen())).flatten().unwrap_or_else(|| self.drawn())
+    }
+
     /// Its lines, without those at the end that are empty.
     pub(super) fn text(&mut self) -> Vec<u8> {
         let text = self.guarded(|parser, _| parser.screen().contents()).unwrap_or_default();
@@ -92,6 +98,29 @@ impl Screen {
         })
         .ok()
     }
+}
+
+fn appended(screen: &vt100::Screen) -> Option<Vec<u8>> {
+    let ((row, col), (_, cols)) = (screen.cursor_position(), screen.size());
+    let mut below = screen.rows(0, cols.get()).skip(usize::from(row) + 1);
+    if screen.alternate_screen() || below.any(|row| !row.trim_end().is_empty()) {
+        return None;
+    }
+    // A line that is longer than the screen is wide stays one line: the newcomer's terminal may be wider.
+    let lines = screen.contents_formatted_basic();
+    let last = (0..row).filter(|row| !screen.row_wrapped(*row)).count();
+    let lines: Vec<&str> = lines.split('\n').take(last + 1).collect();
+    let mut drawn = format!("\x1b[m\r{}", lines.join("\r\n"));
+    if row == 0 || !screen.row_wrapped(row - 1) {
+        drawn += "\r";
+        if col > 0 {
+            drawn += &format!("\x1b[{col}C");
+        }
+    }
+    drawn += &screen.attributes_formatted();
+    drawn += &screen.input_mode_formatted();
+    drawn += if screen.hide_cursor() { "\x1b[?25l" } else { "\x1b[?25h" };
+    Some(drawn.into_bytes())
 }
 
 #[cfg(test)]
@@ -120,6 +149,32 @@ mod tests {
             "the newcomer's terminal would answer: {text:?}"
         );
         assert_eq!(screen.text(), b"login: root\nroot@web-1:~#\n");
+    }
+
+    #[test]
+    fn lines_are_appended_to_what_the_newcomer_has() {
+        let mut screen = Screen::default();
+        screen.write(b"\x1b[2J\x1b[Hone\r\n\x1b[31mtwo\x1b[0m\r\nroot# ");
+        let mut terminal = parser(USUAL);
+        terminal.process(b"mine\r\n");
+        terminal.process(&screen.appended());
+        terminal.process(b"ls");
+        assert_eq!(terminal.screen().contents(), "mine\none\ntwo\nroot# ls");
+        assert_eq!(terminal.screen().cursor_position(), (3, 8));
+
+        // A line that is broken into three is one again where there is room, and typed on at its end.
+        screen.write(format!("\r\n{}", "x".repeat(200)).as_bytes());
+        let mut wide = parser(Size { rows: 24, cols: 300 });
+        wide.process(&screen.appended());
+        wide.process(b"END");
+        assert_eq!(wide.screen().contents(), format!("one\ntwo\nroot#\n{}END", "x".repeat(200)));
+    }
+
+    #[test]
+    fn what_was_drawn_by_places_is_drawn_there() {
+        let mut screen = Screen::default();
+        screen.write(b"\x1b[2J\x1b[10;10H[ Yes ]\x1b[12;1Hpress Enter\x1b[10;11H");
+        assert_eq!(screen.appended(), screen.drawn());
     }
 
     #[test]
@@ -173,7 +228,7 @@ mod tests {
                 if let Some((rows, cols)) = sizes.next() {
                     screen.resize(Size { rows, cols });
                 }
-                let _ = (screen.drawn(), screen.text());
+                let _ = (screen.drawn(), screen.appended(), screen.text());
             }
             screen.write(b"\x1bc\x1b[2J\x1b[Hstill here");
             prop_assert!(screen.text().starts_with(b"st"));

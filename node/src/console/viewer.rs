@@ -81,14 +81,10 @@ impl Viewer {
     /// Sends what newcomers are sent.
     pub(super) fn welcome(&mut self, hello: FromConsole, screen: &mut Screen) {
         self.tell(hello);
-        self.replay(screen);
-    }
-
-    fn replay(&mut self, screen: &mut Screen) {
         let replay = match self.who.replay {
-            Replay::Screen => screen.drawn(),
+            Replay::Screen => screen.appended(),
             Replay::Text => screen.text(),
-            Replay::None => return,
+            Replay::None => Vec::new(),
         };
         if !replay.is_empty() {
             self.show(&replay.into());
@@ -109,7 +105,7 @@ impl Viewer {
         self.tell(FromConsole::Seat { seat });
         self.tell(FromConsole::Power { on });
         if lost > 0 && self.who.replay == Replay::Screen {
-            self.replay(screen);
+            self.show(&screen.drawn().into());
         }
     }
 }

@@ -328,6 +328,12 @@ impl ProblemCode {
         matches!(self, Self::NoLeaderYet | Self::OutcomeUnknown | Self::TooMany | Self::Busy)
     }
 
+    /// True where the node that must do it was not reached: one that has another way to it may be asked.
+    #[must_use]
+    pub const fn is_unreachable(self) -> bool {
+        matches!(self, Self::NodeUnreachable)
+    }
+
     /// True where the trouble is this node's own and another node may well do it.
     #[must_use]
     pub const fn is_of_this_node(self) -> bool {

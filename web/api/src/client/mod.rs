@@ -18,6 +18,7 @@
 mod answer;
 mod calls;
 mod cloud_init;
+mod console;
 mod endpoint;
 mod error;
 mod events;
@@ -33,6 +34,7 @@ mod vm_change;
 
 pub use answer::{Answer, Freshness};
 pub use calls::IdempotencyKey;
+pub use console::{ConsoleEnd, ConsoleReader, ConsoleWriter, Frame, Logs};
 pub use endpoint::{Endpoint, EndpointError};
 pub use error::{ClientError, Refusal, SetupError};
 pub use pin::presented;
@@ -42,7 +44,7 @@ pub use reqwest;
 use std::{
     fmt,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU64, AtomicUsize},
     },
     time::Duration,
@@ -115,6 +117,8 @@ struct Inner {
 struct Host {
     endpoint: Endpoint,
     http: reqwest::Client,
+    /// The same for WebSockets, which are HTTP/1.1: made when one is asked for.
+    upgrading: OnceLock<reqwest::Client>,
     /// `http://localhost` or `https://host:port`, without a slash at the end.
     base: String,
 }
@@ -143,6 +147,26 @@ impl Client {
 
 impl Host {
     fn new(endpoint: Endpoint, config: &Config) -> Result<Self, SetupError> {
+        let base = match &endpoint {
+            Endpoint::Unix(_) => "http://localhost".to_owned(),
+            Endpoint::Https { host, port } => format!("https://{host}:{port}"),
+        };
+        let http = Self::http(&endpoint, config, tls::Versions::Any)?;
+        Ok(Self { endpoint, http, upgrading: OnceLock::new(), base })
+    }
+
+    /// For WebSockets.
+    fn upgrading(&self, config: &Config) -> Result<&reqwest::Client, ClientError> {
+        if let Some(made) = self.upgrading.get() {
+            return Ok(made);
+        }
+        // The same worked once already, with more versions of HTTP.
+        let made = Self::http(&self.endpoint, config, tls::Versions::Http1);
+        let made = made.map_err(|e| ClientError::Protocol { endpoint: self.endpoint.clone(), what: e.to_string() })?;
+        Ok(self.upgrading.get_or_init(|| made))
+    }
+
+    fn http(endpoint: &Endpoint, config: &Config, versions: tls::Versions) -> Result<reqwest::Client, SetupError> {
         let mut headers = reqwest::header::HeaderMap::new();
         // A local socket knows its caller from the kernel; a token would only be one more place for it to leak.
         let token = config.token.as_ref().filter(|_| matches!(endpoint, Endpoint::Https { .. }));
@@ -160,12 +184,11 @@ impl Host {
             .redirect(reqwest::redirect::Policy::none())
             // Nodes are reached directly: a proxy of the environment knows nothing of a home network's hosts.
             .no_proxy()
-            .tls_backend_preconfigured(tls::config(&endpoint, config.ca_pem.as_deref())?);
-        let (builder, base) = match &endpoint {
-            Endpoint::Unix(path) => (builder.unix_socket(path.clone()), "http://localhost".to_owned()),
-            Endpoint::Https { host, port } => (builder, format!("https://{host}:{port}")),
+            .tls_backend_preconfigured(tls::config(endpoint, config.ca_pem.as_deref(), versions)?);
+        let builder = match endpoint {
+            Endpoint::Unix(path) => builder.unix_socket(path.clone()),
+            Endpoint::Https { .. } => builder,
         };
-        let http = builder.build().map_err(|e| SetupError::Http(error::plain(&e)))?;
-        Ok(Self { endpoint, http, base })
+        builder.build().map_err(|e| SetupError::Http(error::plain(&e)))
     }
 }

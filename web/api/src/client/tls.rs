@@ -7,7 +7,20 @@ use rustls::{ClientConfig, RootCertStore, pki_types::CertificateDer, pki_types::
 use rustls_platform_verifier::BuilderVerifierExt;
 use std::sync::Arc;
 
-pub(super) fn config(endpoint: &Endpoint, ca_pem: Option<&[u8]>) -> Result<ClientConfig, SetupError> {
+/// What is spoken inside of TLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Versions {
+    /// What both sides know best.
+    Any,
+    /// HTTP/1.1, from which a connection can be upgraded to a WebSocket.
+    Http1,
+}
+
+pub(super) fn config(
+    endpoint: &Endpoint,
+    ca_pem: Option<&[u8]>,
+    versions: Versions,
+) -> Result<ClientConfig, SetupError> {
     let builder = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(|e| SetupError::Http(e.to_string()))?;
@@ -19,7 +32,10 @@ pub(super) fn config(endpoint: &Endpoint, ca_pem: Option<&[u8]>) -> Result<Clien
             builder.with_platform_verifier().map_err(|e| SetupError::Http(e.to_string()))?.with_no_client_auth()
         }
     };
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    config.alpn_protocols = match versions {
+        Versions::Any => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
+        Versions::Http1 => vec![b"http/1.1".to_vec()],
+    };
     Ok(config)
 }
 
