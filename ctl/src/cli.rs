@@ -2,8 +2,8 @@
 
 use crate::{
     commands::{
-        apply, change, cluster, config, console, context, create, delete, edit, events, export, list, login, logs, net,
-        node, panel, power, show, ssh, template, token, vnc, wait,
+        apply, change, cluster, config, console, context, create, delete, doctor, edit, events, export, history, list,
+        login, logs, net, node, panel, power, show, ssh, template, token, vnc, wait,
     },
     complete,
     output::{Format, parse_span},
@@ -177,6 +177,10 @@ pub(crate) enum Command {
     Token(token::Command),
     /// Show what happened, and who did it
     Events(events::Args),
+    /// Show what became of a name: a VM's, a node's, a template's
+    History(history::Args),
+    /// Show which commands people and their programs gave, to what effect
+    Audit(history::AuditArgs),
     /// Meet a cluster: pin its CA, keep a token, note it as a context
     Login(login::Args),
     /// The clusters you work with
@@ -185,6 +189,8 @@ pub(crate) enum Command {
     /// What options are by default
     #[command(subcommand)]
     Config(config::Command),
+    /// Look for what is wrong here, in the cluster and on its nodes, and say what mends it
+    Doctor(doctor::Args),
     /// Open the panel in a browser, signed in
     Panel(panel::Args),
     /// Print a script that makes a shell complete commands, options and the names of objects
@@ -299,7 +305,21 @@ mod tests {
             "token create --role viewer --for laptop --valid 7d",
             "token list",
             "token revoke 0000000000000001",
-            "events --follow --since 1h",
+            "events --follow --since 1h --kind crashed,failed --about vm/web-1 --by people",
+            "history vm/web-1 --before 812.0 --limit 10",
+            "audit --since 1d --by uid:1000@n1 --to vm",
+            "doctor --node n1 verdict=wrong",
+            "ssh web-1 -l root -J admin@n1 -p 2222 --option ForwardAgent=yes -- uptime -p",
+            "wait web-1 --for cloud-init -l root",
+            "login https://n1,https://n2 --name home --fingerprint AB:CD",
+            "context add here --at unix:/run/waifud/api.sock",
+            "context use home",
+            "config set output wide",
+            "ls -w",
+            "show web-1 --watch",
+            "node list role=voter label.zone=a",
+            "delete web-1 --dry-run",
+            "node remove n1 --dry-run",
             "panel --no-open",
             "completions bash",
             "manpage /tmp/man",
@@ -350,6 +370,12 @@ mod tests {
             "net peer add laptop --key BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc= --qr",
             "net peer delete",
             "ls -o xml",
+            "ls --context a -H unix:/x",
+            "history web-1",
+            "ssh web-1 -l -oProxyCommand=x",
+            "ssh web-1 --direct -J n1",
+            "context use ../x",
+            "config set colour red",
         ] {
             let words = std::iter::once("waifuctl").chain(line.split(' '));
             assert!(Cli::try_parse_from(words).is_err(), "{line}");

@@ -69,6 +69,18 @@ pub(crate) fn templates() -> ArgValueCompleter {
     names(async |client| Ok(client.templates().await?.value.iter().map(Row::name).collect()))
 }
 
+/// `vm/NAME`, `node/NAME`, `template/NAME`.
+pub(crate) fn subjects() -> ArgValueCompleter {
+    names(async |client| {
+        let all = Filter::default();
+        let (vms, nodes, templates) = tokio::try_join!(client.vms(&all), client.nodes(), client.templates())?;
+        let vms = vms.value.into_iter().map(|vm| format!("vm/{}", vm.name));
+        let nodes = nodes.value.into_iter().map(|node| format!("node/{}", node.name));
+        let templates = templates.value.into_iter().map(|template| format!("template/{}", template.name));
+        Ok(vms.chain(nodes).chain(templates).collect())
+    })
+}
+
 /// Names of contexts.
 pub(crate) fn contexts() -> ArgValueCompleter {
     ArgValueCompleter::new(|typed: &OsStr| {

@@ -3,7 +3,7 @@
 //! On a terminal a phase is a line with a running clock that becomes `✓ …` when it is done. Elsewhere each finished phase is a
 //! plain line, so that a log reads well. With `--quiet` nothing is said.
 
-use crate::output::{Terminal, Tone, elapsed, printable, stderr};
+use crate::output::{Echo, Terminal, Tone, elapsed, printable, stderr};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use std::time::{Duration, Instant};
 
@@ -32,6 +32,8 @@ pub(crate) struct Phase {
     bars: MultiProgress,
     bar: Option<ProgressBar>,
     start: Instant,
+    /// Restores the terminal when the phase is over; none where there is no terminal to type on.
+    _echo: Option<Echo>,
 }
 
 impl Progress {
@@ -52,7 +54,9 @@ impl Progress {
 
     /// Begins a phase that moves bytes.
     pub(crate) fn transfer(&self, doing: &str) -> Phase {
-        let style = ProgressStyle::with_template("{spinner} {msg}  {bytes}/{total_bytes}  {bytes_per_sec}  {wide_bar}");
+        let style = ProgressStyle::with_template(
+            "{spinner} {msg}  {bytes}/{total_bytes}  {bytes_per_sec}  {wide_bar}  {eta} left",
+        );
         self.begin(doing, ProgressBar::no_length(), style)
     }
 
@@ -72,7 +76,8 @@ impl Progress {
             bar.enable_steady_tick(TICK);
             bar
         });
-        Phase { mode: self.mode, bars: self.bars.clone(), bar, start: Instant::now() }
+        let echo = bar.as_ref().and_then(|_| Echo::no_signals().ok());
+        Phase { mode: self.mode, bars: self.bars.clone(), bar, start: Instant::now(), _echo: echo }
     }
 
     /// Says something between the phases.

@@ -1,7 +1,6 @@
 //! Secrets that a person types or pipes in: never by an option, which everybody on the machine can read, and never shown.
 
-use crate::{confirm, context::Terms, exit::Failure};
-use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
+use crate::{confirm, context::Terms, exit::Failure, output::Echo};
 use std::io::{self, Read as _};
 
 /// A secret is one line; more is not one.
@@ -16,30 +15,10 @@ pub(crate) fn from_stdin() -> Result<String, Failure> {
 
 /// What is typed at `question`, unseen. Whoever asks has made sure that there is a terminal.
 pub(crate) async fn ask(terms: &Terms, question: &str) -> Result<Option<String>, Failure> {
-    let hidden = Hidden::now().map_err(|source| Failure::Io { what: "the terminal", source })?;
+    let hidden = Echo::nothing().map_err(|source| Failure::Io { what: "the terminal", source })?;
     let typed = confirm::ask(question).await;
     drop(hidden);
     // The line that was ended unseen is ended for the eyes, too.
     terms.progress.say("");
     typed
-}
-
-/// A terminal that does not show what is typed, until this is dropped.
-struct Hidden(Termios);
-
-impl Hidden {
-    fn now() -> io::Result<Self> {
-        let before = tcgetattr(io::stdin())?;
-        let mut silent = before.clone();
-        silent.local_modes.remove(LocalModes::ECHO);
-        tcsetattr(io::stdin(), OptionalActions::Flush, &silent)?;
-        Ok(Self(before))
-    }
-}
-
-impl Drop for Hidden {
-    fn drop(&mut self) {
-        // A terminal that is gone shows nothing more anyway.
-        let _ = tcsetattr(io::stdin(), OptionalActions::Now, &self.0);
-    }
 }

@@ -318,3 +318,53 @@ async fn ssh_is_run_with_what_the_cluster_knows() {
     "#]]
     .assert_eq(&off.err);
 }
+
+#[tokio::test]
+async fn the_doctor_says_what_is_wrong_and_what_mends_it() {
+    let node = |name: &str, alive: bool, version: &str| json!({ "name": name, "role": "voter", "alive": alive, "since": null, "applied": 1, "version": version });
+    let fake = Fake::serve(move |line, _| match line {
+        "GET /api/v1/cluster" => ok(json!({
+            "id": "01010101-0101-4101-8101-010101010101", "cidr": "10.77.0.0/16", "answered_by": "n1", "quorum": true,
+            "leader": "n1", "term": 3, "vms": 0, "feature_level": 1,
+            "members": [node("n1", true, "0.1.0"), node("n2", true, "0.2.0"), node("n3", false, "0.1.0")],
+            "state": { "index": 812, "digest": "9".repeat(64) },
+            "advice": [{ "code": "node_silent", "message": "n3 is silent", "remedy": "start it" }]
+        })),
+        "GET /api/v1/nodes/n1/doctor" => ok(json!({
+            "node": "n1", "at": "2026-03-01T12:00:00Z", "version": "0.1.0",
+            "findings": [
+                { "check": "disk", "verdict": "wrong", "seen": "0 B of 100 GiB free", "means": "guests are paused",
+                  "remedy": "make room" },
+                { "check": "libvirt", "verdict": "well", "seen": "answers; 2 domains of this cluster" }
+            ]
+        })),
+        "GET /api/v1/nodes/n2/doctor" => refuse(ProblemCode::NodeUnreachable),
+        _ => refuse(ProblemCode::NoSuchEndpoint),
+    });
+    let all = fake.run(&["doctor", "--columns", "subject,check,verdict,seen"]).await;
+    assert_eq!(all.code, 1, "{}", all.err);
+    let shown = all.out.replace('\t', "|").replace(&fake.endpoint(), "SOCKET");
+    let shown: Vec<_> = shown.lines().map(|line| line.split(" s off ").next().unwrap()).collect();
+    assert!(shown[4].starts_with("this machine|clock|warning|"), "{shown:?}");
+    expect![[r#"
+        SOCKET|api|well|n1 answers
+        cluster|quorum|well|n1 leads
+        cluster|versions|warning|different ones run: 0.1.0, 0.2.0
+        cluster|node_silent|warning|n3 is silent
+        n1|disk|wrong|0 B of 100 GiB free
+        n1|libvirt|well|answers; 2 domains of this cluster
+        n2|node|wrong|because"#]]
+    .assert_eq(&[&shown[..4], &shown[5..]].concat().join("\n"));
+    assert_eq!(all.err, "2 things are wrong, 3 things are worth a look\n");
+    let one = fake.run(&["doctor", "--node", "n1", "verdict=well", "-o", "json"]).await;
+    assert_eq!(one.code, 1, "what is filtered away is wrong all the same");
+    assert_eq!(serde_json::from_str::<Value>(&one.out).unwrap()[0]["check"], "libvirt");
+    let nowhere = ended({
+        let mut command = waifuctl(&["doctor"]);
+        command.env("WAIFU_HOST", "unix:/nonexistent/api.sock");
+        command
+    });
+    let nowhere = nowhere.await;
+    assert_eq!((nowhere.code, nowhere.err.as_str()), (1, "1 thing is wrong\n"));
+    assert!(nowhere.out.contains("there is no such socket"), "{}", nowhere.out);
+}

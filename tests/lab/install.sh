@@ -18,7 +18,7 @@ lab=(curl dnsmasq-base ebtables iproute2 iptables jq nftables
 panel=(nodejs npm)
 # The panel is looked at in a real browser; mmdebstrap makes the guest with cloud-init; the others stand for what an operator
 # has beside waifud: a cache, a laptop in the mesh, a client of guests; Python runs the tool that tries the API.
-test=(chromium mmdebstrap e2fsprogs python3-venv redis-server wireguard-go wireguard-tools openssh-client ldnsutils)
+test=(chromium mmdebstrap e2fsprogs python3-venv redis-server wireguard-go wireguard-tools openssh-client ldnsutils tmux)
 # Whom waifud is measured beside.
 bench=(etcd-server iperf3 nginx-light redis-server wireguard-go wireguard-tools)
 # Downloaded when the guest is made, so apt has to know it.

@@ -6,7 +6,7 @@ use crate::{
     console::Consoles,
     digest::DigestCache,
     metrics::Metrics,
-    ports::{Clock, Forwarder, Images, JoinTokens, Observed, Observer, Random, Tasks},
+    ports::{Clock, Doctor, Forwarder, Images, JoinTokens, Observed, Observer, Random, Tasks},
     rates::Rates,
 };
 use std::sync::Arc;
@@ -34,6 +34,8 @@ pub struct App {
     pub tasks: Arc<dyn Tasks>,
     /// The consoles of this node's guests.
     pub consoles: Arc<dyn Consoles>,
+    /// What this node finds when it looks at itself.
+    pub doctor: Arc<dyn Doctor>,
     /// The encoder of join tokens.
     pub join_tokens: Arc<dyn JoinTokens>,
     /// The wall clock.

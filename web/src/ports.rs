@@ -16,7 +16,7 @@ use std::{
     sync::Arc,
 };
 use tokio::sync::watch;
-use waifud_api::vm::LastError;
+use waifud_api::{doctor::Finding, vm::LastError};
 use waifud_model::{
     digest::{Blake3, Sha256},
     ids::{NodeId, TokenId, VmId},
@@ -186,6 +186,13 @@ pub enum ImportError {
 pub trait Tasks: Send + Sync + fmt::Debug {
     /// What keeps `vm` from its wanted state; none when nothing does, or this node has no task for it.
     fn last_error(&self, vm: VmId) -> Option<LastError>;
+}
+
+/// Looks at the node itself: at what only it can see.
+#[async_trait]
+pub trait Doctor: Send + Sync + fmt::Debug {
+    /// What is found, in a fixed order; what is well, too. Ends within two seconds, whatever hangs.
+    async fn examine(&self) -> Vec<Finding>;
 }
 
 /// Makes join tokens.

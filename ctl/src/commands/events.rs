@@ -1,6 +1,7 @@
 //! `events`: what happened, and as it happens.
 
 use crate::{
+    complete,
     context::Context,
     exit::Failure,
     output::{now, parse_span},
@@ -9,6 +10,7 @@ use futures::StreamExt as _;
 use waifud_api::{
     client::ClientError,
     event::{Event, EventsQuery, Forgotten, Since, StreamItem},
+    select::{ActorSelector, Kinds, SubjectSelector},
     time::Time,
 };
 use waifud_model::time::Timestamp;
@@ -20,7 +22,9 @@ const BEFORE: u32 = 10;
 #[derive(Debug, clap::Args)]
 #[command(before_help = "Examples:
   waifuctl events --since 1h
-  waifuctl events --follow -o json")]
+  waifuctl events --follow -o json
+  waifuctl events --kind crashed,failed --since 1d
+  waifuctl events --about vm/web-1 --by people")]
 pub(crate) struct Args {
     /// Go on with what happens from now on
     #[arg(short, long)]
@@ -31,10 +35,27 @@ pub(crate) struct Args {
     /// How many at most [default: 100; all with --since]
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
     limit: Option<u32>,
+    /// Only these kinds: created, changed, deleting, deleted, started, stopped, crashed, failed
+    #[arg(long, value_name = "KIND[,KIND…]")]
+    kind: Option<Kinds>,
+    /// Only about this: vm, vm/web-1
+    #[arg(long, value_name = "KIND[/NAME]", add = complete::subjects())]
+    about: Option<SubjectSelector>,
+    /// Only by these: people, nodes, uid:1000, uid:1000@n1, token:ID, node:n1
+    #[arg(long, value_name = "ACTOR")]
+    by: Option<ActorSelector>,
+}
+
+impl Args {
+    /// The query without its bounds.
+    fn filters(&self) -> EventsQuery {
+        let (kind, subject, actor) = (self.kind.clone(), self.about.clone(), self.by.clone());
+        EventsQuery { kind, subject, actor, ..EventsQuery::default() }
+    }
 }
 
 /// A moment, an event, or a span before `now`. A bare number is an event: spans have units here.
-fn since(text: &str, now: Time) -> Result<Since, Failure> {
+pub(super) fn moment(text: &str, now: Time) -> Result<Since, Failure> {
     if let Ok(since) = text.parse() {
         return Ok(since);
     }
@@ -46,33 +67,39 @@ fn since(text: &str, now: Time) -> Result<Since, Failure> {
 }
 
 pub(crate) async fn run(context: &Context, args: &Args) -> Result<(), Failure> {
-    let from = args.since.as_deref().map(|text| since(text, now())).transpose()?;
+    let from = args.since.as_deref().map(|text| moment(text, now())).transpose()?;
     context.out.check::<Event>()?;
     if !args.follow {
-        return context.out.list(&past(context, from, args.limit).await?);
+        return context.out.list(&past(context, &args.filters(), from, args.limit).await?);
     }
     let before = if from.is_some() { args.limit } else { args.limit.or(Some(BEFORE)) };
     context.out.head::<Event>()?;
-    let events = past(context, from, before).await?;
+    let events = past(context, &args.filters(), from, before).await?;
     for event in &events {
         context.out.item(event)?;
     }
     let resume = events.last().map(|event| Since::Event(event.id)).or(from);
     tokio::select! {
-        end = follow(context, resume) => end,
+        end = follow(context, EventsQuery { since: resume, ..args.filters() }) => end,
         // Following ends with Ctrl-C; that is how it is meant to end.
         _ = tokio::signal::ctrl_c() => Ok(()),
     }
 }
 
 /// Past events, oldest first; page after page, where the beginning is given and no limit.
-async fn past(context: &Context, from: Option<Since>, limit: Option<u32>) -> Result<Vec<Event>, Failure> {
+async fn past(
+    context: &Context,
+    filters: &EventsQuery,
+    from: Option<Since>,
+    limit: Option<u32>,
+) -> Result<Vec<Event>, Failure> {
     let (mut all, mut since) = (Vec::<Event>::new(), from);
     loop {
         let left = limit.map(|limit| limit.saturating_sub(all.len() as u32));
         let page = left.map_or(EventsQuery::MAX_LIMIT, |left| left.min(EventsQuery::MAX_LIMIT));
-        let limit = if from.is_none() { limit } else { Some(page) };
-        let query = EventsQuery { since, limit, ..EventsQuery::default() };
+        // Without a beginning it is the server's to say how many there are by default.
+        let most = if from.is_none() { limit.map(|_| page) } else { Some(page) };
+        let query = EventsQuery { since, limit: most, ..filters.clone() };
         let events = context.fresh(context.client.events(query).await?);
         let whole = events.len() < page as usize;
         let last = events.last().map(|event| event.id);
@@ -85,8 +112,8 @@ async fn past(context: &Context, from: Option<Since>, limit: Option<u32>) -> Res
     }
 }
 
-async fn follow(context: &Context, since: Option<Since>) -> Result<(), Failure> {
-    let mut stream = std::pin::pin!(context.client.event_stream(since));
+async fn follow(context: &Context, query: EventsQuery) -> Result<(), Failure> {
+    let mut stream = std::pin::pin!(context.client.filtered_event_stream(query));
     let mut told = false;
     while let Some(item) = stream.next().await {
         match item {
@@ -116,9 +143,9 @@ mod tests {
     #[test]
     fn moments_spans_and_events() {
         let now = Time(Timestamp(1_760_000_000_000));
-        assert_eq!(since("1h", now).unwrap().to_string(), "2025-10-09T07:53:20.000Z");
-        assert_eq!(since("812.0", now).unwrap().to_string(), "812.0");
-        assert_eq!(since("2026-03-01T12:00:00Z", now).unwrap().to_string(), "2026-03-01T12:00:00.000Z");
-        assert!(since("yesterday", now).is_err());
+        assert_eq!(moment("1h", now).unwrap().to_string(), "2025-10-09T07:53:20.000Z");
+        assert_eq!(moment("812.0", now).unwrap().to_string(), "812.0");
+        assert_eq!(moment("2026-03-01T12:00:00Z", now).unwrap().to_string(), "2026-03-01T12:00:00.000Z");
+        assert!(moment("yesterday", now).is_err());
     }
 }

@@ -152,7 +152,9 @@ mod tests {
         }
         let dir = tempfile::tempdir().unwrap();
         manpage(&dir.path().join("man")).unwrap();
-        for page in ["create", "edit", "net-peer-add", "cluster-cloud-init-edit", "context-use", "login"] {
+        for page in
+            ["create", "edit", "net-peer-add", "cluster-cloud-init-edit", "context-use", "login", "doctor", "ssh"]
+        {
             assert!(dir.path().join(format!("man/waifuctl-{page}.1")).exists(), "{page}");
         }
     }

@@ -19,9 +19,10 @@ use crate::{
 };
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use sha2::{Digest as _, Sha256};
-use std::{fmt::Write as _, path::PathBuf};
+use std::path::PathBuf;
 use waifud_api::{
     client::{Client, ClientError, Config, Endpoint, presented},
+    cluster::CaFingerprint,
     exit::Exit,
 };
 
@@ -163,19 +164,16 @@ async fn token(terms: &Terms, file: Option<PathBuf>) -> Result<String, Failure> 
     Ok(given)
 }
 
-/// SHA-256 as openssl and browsers show it: `9F:3C:…`.
+/// As `waifuctl cluster status` shows it.
 fn fingerprint(certificate: &[u8]) -> String {
-    let sum = Sha256::digest(certificate);
-    let mut text = String::new();
-    for (n, byte) in sum.iter().enumerate() {
-        let _ = write!(text, "{}{byte:02X}", if n == 0 { "" } else { ":" });
-    }
-    text
+    CaFingerprint::of(Sha256::digest(certificate).into()).0
 }
 
-/// The digits alone, however they were grouped.
+/// The digits alone, however they were grouped, and without the name of the sum that openssl puts before them.
 fn hex(text: &str) -> String {
-    text.chars().filter(char::is_ascii_hexdigit).map(|c| c.to_ascii_lowercase()).collect()
+    let digits = text.rsplit_once('=').map_or(text, |(_, digits)| digits);
+    let digits = digits.strip_prefix("SHA256:").unwrap_or(digits);
+    digits.chars().filter(char::is_ascii_hexdigit).map(|c| c.to_ascii_lowercase()).collect()
 }
 
 fn pem(certificate: &[u8]) -> Vec<u8> {
@@ -199,6 +197,7 @@ mod tests {
     fn fingerprints_are_compared_by_their_digits() {
         let shown = fingerprint(b"abc");
         assert!(shown.starts_with("BA:78:16:BF"), "{shown}");
+        assert_eq!(hex(&format!("sha256 Fingerprint={shown}")), hex(&shown));
         assert_eq!(hex(&shown), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
     }
 

@@ -11,9 +11,11 @@ pub(crate) mod context;
 pub(crate) mod create;
 mod create_args;
 pub(crate) mod delete;
+pub(crate) mod doctor;
 pub(crate) mod edit;
 pub(crate) mod events;
 pub(crate) mod export;
+pub(crate) mod history;
 pub(crate) mod list;
 mod local;
 pub(crate) mod login;
@@ -78,12 +80,15 @@ pub(crate) async fn run(cli: Cli, terminal: Terminal) -> Result<Exit, Failure> {
         Command::Cluster(command) => cluster::run(&context()?, command).await,
         Command::Token(command) => token::run(&context()?, command).await,
         Command::Events(args) => events::run(&context()?, &args).await,
+        Command::History(args) => history::run(&context()?, &args).await,
+        Command::Audit(args) => history::audit(&context()?, &args).await,
         Command::Login(args) => login::run(&terms()?, args, cli.global.token_file, cli.global.ca_file).await,
         Command::Context(command) => {
             let files = context::Files { token: cli.global.token_file.clone(), ca: cli.global.ca_file.clone() };
             context::run(&terms()?, command, files)
         }
         Command::Config(command) => config::run(&terms()?, command),
+        Command::Doctor(args) => doctor::run(&context()?, &cli.global, &args).await,
         Command::Panel(args) => panel::run(&context()?, &args).await,
         Command::Completions { shell } => local::completions(shell),
         Command::Manpage { dir } => local::manpage(&dir),

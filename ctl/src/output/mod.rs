@@ -5,6 +5,7 @@
 
 mod data;
 mod detail;
+mod echo;
 mod screen;
 mod select;
 mod table;
@@ -12,6 +13,7 @@ mod terminal;
 mod time;
 
 pub(crate) use detail::Details;
+pub(crate) use echo::Echo;
 pub(crate) use screen::Screen;
 pub(crate) use select::Select;
 pub(crate) use table::{Cell, Column, Look, Row, aligned_text};
@@ -59,6 +61,11 @@ impl Out {
     /// Refuses columns that are none before anything is done: a change must not be made and then not be shown.
     pub(crate) fn check<R: Row>(&self) -> Result<(), Failure> {
         table::check::<R>(&self.columns)
+    }
+
+    /// Rows where rows are asked for or a program reads them, else a page of its own; a structure where that is asked for.
+    pub(crate) fn page_or_rows<R: Row>(&self, rows: &[R], text: impl FnOnce(&Look) -> String) -> Result<(), Failure> {
+        if self.format.is_none() && !self.terminal.out { self.list(rows) } else { self.page(&rows, rows, text) }
     }
 
     /// Is the result a table on a terminal, which can be drawn anew in its place?

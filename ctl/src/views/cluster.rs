@@ -46,6 +46,7 @@ pub(crate) fn status(cluster: &ClusterStatus, look: &Look) -> String {
         .with("leader", format!("{leader} (term {})", cluster.term))
         .with("vms", cluster.vms)
         .with("addresses", cluster.cidr)
+        .with_some("ca", Some(&cluster.ca).filter(|ca| !ca.0.is_empty()))
         .with("state", format!("{} at {}", look.digest(cluster.state.digest), cluster.state.index))
         .with("answered by", &cluster.answered_by)
         .render();

@@ -31,7 +31,7 @@ impl Row for Event {
     }
 }
 
-const fn word(kind: EventKind) -> (&'static str, Tone) {
+pub(super) const fn word(kind: EventKind) -> (&'static str, Tone) {
     match kind {
         EventKind::Created => ("created", Tone::Plain),
         EventKind::Changed => ("changed", Tone::Plain),
@@ -50,7 +50,7 @@ fn kind(kind: EventKind) -> Cell {
 }
 
 /// `desired=running→stopped`, `cpus=2`, `label.env=prod→`.
-fn change(change: &Change) -> String {
+pub(super) fn change(change: &Change) -> String {
     match (&change.old, &change.new) {
         (None, new) => format!("{}={}", change.field, new.as_deref().unwrap_or("")),
         (Some(old), new) => format!("{}={old}→{}", change.field, new.as_deref().unwrap_or("")),

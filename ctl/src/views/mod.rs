@@ -2,7 +2,9 @@
 
 pub(crate) mod change;
 pub(crate) mod cluster;
+pub(crate) mod doctor;
 pub(crate) mod event;
+pub(crate) mod history;
 pub(crate) mod net;
 pub(crate) mod node;
 pub(crate) mod template;

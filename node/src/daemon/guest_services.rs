@@ -27,6 +27,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use waifud_consensus::Handle;
 use waifud_mesh::{KeyError, PacketLink, PrivateKey};
 use waifud_metadata::{
+    cache::Cache,
     serve::{self, Rate, Service, Tokens},
     stack::{Limits, Stack},
 };
@@ -58,7 +59,7 @@ pub(super) struct Needs<'a> {
     pub(super) standing: watch::Receiver<Standing>,
 }
 
-/// Starts all of it; it ends with `stop`.
+/// Starts all of it; it ends with `stop`. Gives the shared cache, if one is configured.
 ///
 /// # Errors
 /// If the mesh's key cannot be had, or the cache's settings cannot be used: both are for a person to mend.
@@ -66,7 +67,7 @@ pub(super) fn start(
     needs: Needs<'_>,
     tracker: &TaskTracker,
     stop: &CancellationToken,
-) -> Result<(), GuestServicesError> {
+) -> Result<Option<Arc<Cache>>, GuestServicesError> {
     let Needs { config, layout, cluster, record, consensus, hypervisor, reconciler, standing } = needs;
     let key = PrivateKey::load_or_make(&layout.cluster().mesh_key())?;
     let cache = cache::open(&config.cache, cluster)?;
@@ -76,7 +77,7 @@ pub(super) fn start(
         tracker.spawn(cache::fill(cache, record.id, mtu, expire, consensus.clone(), stop.clone()));
     }
 
-    let guests = ReplicaGuests::new(record.id, mtu, consensus.clone(), hypervisor, reconciler, cache);
+    let guests = ReplicaGuests::new(record.id, mtu, consensus.clone(), hypervisor, reconciler, cache.clone());
     // Tokens are this node's own affair, and so is its mesh key.
     let service = Service::new(Arc::new(guests), Tokens::new(&key.to_bytes()), Rate::default());
     // The mesh makes a new link only after the last one has ended.
@@ -105,7 +106,7 @@ pub(super) fn start(
         consensus: consensus.clone(),
     };
     tracker.spawn(outside.tell(standing, stop.clone()));
-    Ok(())
+    Ok(cache)
 }
 
 /// Serves each link for as long as it lasts.

@@ -15,6 +15,7 @@ mod cache;
 mod clock;
 mod console_ports;
 mod desk;
+mod doctor;
 mod guest_services;
 mod guests;
 mod https;

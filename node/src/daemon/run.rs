@@ -4,6 +4,7 @@ use super::{
     clock::{self, WallClock},
     console_ports::GuestConsoles,
     desk::{Desk, TokenMint},
+    doctor::NodeDoctor,
     guest_services::{self, GuestServicesError},
     https::{self, HttpsError},
     image_ports::{GossipImagePeers, ImageBlocks, WebImages},
@@ -209,7 +210,9 @@ impl LocalNode {
             Arc::new(GossipImagePeers::new(self.peers.clone(), gossip.clone())),
         )?);
         let (tasks, consoles) = (ReconcileTasks::default(), GuestConsoles::default());
-        let app = self.app(&store, &tasks, &consoles, stop);
+        let (liveness, identity) = (self.liveness.subscribe(), self.identity.subscribe());
+        let doctor = Arc::new(NodeDoctor::new(self.me, config, &facts, consensus.clone(), liveness, identity));
+        let app = self.app(&store, &tasks, &consoles, doctor.clone(), stop);
         let router = waifud_web::router(app.clone());
         self.peers.register(Protocol::Raft, Arc::new(RaftCalls(consensus.clone())));
         self.peers.register(Protocol::Snapshot, Arc::new(RaftSnapshots(consensus.clone())));
@@ -256,7 +259,8 @@ impl LocalNode {
             reconciler: workload.reconciler(),
             standing: known.clone(),
         };
-        guest_services::start(needs, tracker, stop)?;
+        let cache = guest_services::start(needs, tracker, stop)?;
+        doctor.attach(workload.hypervisor(), cache);
         let ended = wait_for_end(&mut known, stop).await;
         stopping();
         workload.stop().await;
@@ -268,6 +272,7 @@ impl LocalNode {
         store: &Arc<Store>,
         tasks: &ReconcileTasks,
         consoles: &GuestConsoles,
+        doctor: Arc<NodeDoctor>,
         stop: &CancellationToken,
     ) -> App {
         App {
@@ -280,6 +285,7 @@ impl LocalNode {
             images: Arc::new(WebImages::new(store.clone(), self.gossip.clone())),
             tasks: Arc::new(tasks.clone()),
             consoles: Arc::new(consoles.clone()),
+            doctor,
             join_tokens: Arc::new(TokenMint),
             clock: Arc::new(WallClock),
             random: Arc::new(SystemRandom),

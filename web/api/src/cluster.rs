@@ -3,6 +3,7 @@
 use crate::{node::NodeRole, time::Time};
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
+use std::fmt;
 use utoipa::ToSchema;
 use waifud_model::{digest::Blake3, ids::ClusterId, name::NodeName};
 
@@ -12,6 +13,10 @@ pub struct ClusterStatus {
     /// Its identity.
     #[schema(value_type = String)]
     pub id: ClusterId,
+    /// SHA-256 of the certificate of its CA, which `waifuctl login` shows to be compared with this.
+    #[serde(default)]
+    #[schema(value_type = String)]
+    pub ca: CaFingerprint,
     /// What all VMs' addresses are taken from.
     #[schema(value_type = String)]
     pub cidr: Ipv4Net,
@@ -35,6 +40,26 @@ pub struct ClusterStatus {
     pub state: StateDigest,
     /// What is unsafe or needs a hand, the most pressing first.
     pub advice: Vec<Advice>,
+}
+
+/// SHA-256 of a certificate (DER), as openssl and browsers show it: `9F:3C:…`. Empty where a server does not tell.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct CaFingerprint(pub String);
+
+impl CaFingerprint {
+    /// Of these 32 bytes.
+    #[must_use]
+    pub fn of(digest: [u8; 32]) -> Self {
+        let pairs: Vec<_> = digest.iter().map(|byte| format!("{byte:02X}")).collect();
+        Self(pairs.join(":"))
+    }
+}
+
+impl fmt::Display for CaFingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
 }
 
 /// A member of the cluster, in few words.

@@ -13,6 +13,7 @@ pub mod client;
 pub mod cloud_init;
 pub mod cluster;
 pub mod console;
+pub mod doctor;
 pub mod document;
 pub mod event;
 pub mod exit;

@@ -62,6 +62,8 @@ pub const TEMPLATE_VERSIONS: &str = "/api/v1/templates/{name}/versions";
 pub const NODES: &str = "/api/v1/nodes";
 /// `GET` gives a [`Node`](crate::node::Node); `PATCH` takes a [`NodeUpdate`](crate::node::NodeUpdate) and gives it too; `DELETE` (204) takes [`NodeRemoveQuery`](crate::node::NodeRemoveQuery).
 pub const NODE: &str = "/api/v1/nodes/{name}";
+/// `GET` gives a [`NodeReport`](crate::doctor::NodeReport), by that node itself.
+pub const NODE_DOCTOR: &str = "/api/v1/nodes/{name}/doctor";
 /// `POST` gives a [`Node`](crate::node::Node).
 pub const NODE_CORDON: &str = "/api/v1/nodes/{name}/cordon";
 /// `POST` gives a [`Node`](crate::node::Node).
@@ -121,7 +123,8 @@ pub fn template(template: &'static str, name: &TemplateName) -> String {
     filled(template, name)
 }
 
-/// The path of one node, or of something done to it: `template` is one of [`NODE`], [`NODE_CORDON`], [`NODE_UNCORDON`].
+/// The path of one node, or of something done to it: `template` is one of [`NODE`], [`NODE_DOCTOR`],
+/// [`NODE_CORDON`], [`NODE_UNCORDON`].
 #[must_use]
 pub fn node(template: &'static str, name: &NodeName) -> String {
     filled(template, name)

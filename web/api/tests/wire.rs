@@ -7,7 +7,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use std::fmt::Debug;
 use waifud_api::{
     cloud_init::{CloudDefaults, CloudInit, CloudInitQuery, CloudInitSaved},
-    cluster::{Advice, ClusterStatus, Member, StateDigest},
+    cluster::{Advice, CaFingerprint, ClusterStatus, Member, StateDigest},
     event::{Actor, Change, Event, EventId, Observed, Subject},
     net::{MeshEnd, Net, NetPeer, NetPeerCreate, NodeNet},
     node::{Node, NodeRole, Resources},
@@ -159,6 +159,7 @@ fn a_template() {
 fn a_cluster() {
     let status = ClusterStatus {
         id: ClusterId::from_random([1; 16]),
+        ca: CaFingerprint::of([0x9f; 32]),
         cidr: "10.77.0.0/16".parse().unwrap(),
         answered_by: node_name("n1"),
         quorum: true,
@@ -184,37 +185,38 @@ fn a_cluster() {
     check(
         &status,
         expect![[r#"
-        {
-          "id": "01010101-0101-4101-8101-010101010101",
-          "cidr": "10.77.0.0/16",
-          "answered_by": "n1",
-          "quorum": true,
-          "leader": "n1",
-          "term": 3,
-          "vms": 2,
-          "members": [
             {
-              "name": "n1",
-              "role": "leader",
-              "alive": true,
-              "since": "2025-10-09T08:53:20.000Z",
-              "applied": 812,
-              "version": null
-            }
-          ],
-          "feature_level": 1,
-          "state": {
-            "index": 812,
-            "digest": "0303030303030303030303030303030303030303030303030303030303030303"
-          },
-          "advice": [
-            {
-              "code": "single_voter",
-              "message": "if n1 is lost, so is what the cluster knows",
-              "remedy": "add two nodes"
-            }
-          ]
-        }"#]],
+              "id": "01010101-0101-4101-8101-010101010101",
+              "ca": "9F:9F:9F:9F:9F:9F:9F:9F:9F:9F:9F:9F:9F:9F:9F:9F:9F:9F:9F:9F:9F:9F:9F:9F:9F:9F:9F:9F:9F:9F:9F:9F",
+              "cidr": "10.77.0.0/16",
+              "answered_by": "n1",
+              "quorum": true,
+              "leader": "n1",
+              "term": 3,
+              "vms": 2,
+              "members": [
+                {
+                  "name": "n1",
+                  "role": "leader",
+                  "alive": true,
+                  "since": "2025-10-09T08:53:20.000Z",
+                  "applied": 812,
+                  "version": null
+                }
+              ],
+              "feature_level": 1,
+              "state": {
+                "index": 812,
+                "digest": "0303030303030303030303030303030303030303030303030303030303030303"
+              },
+              "advice": [
+                {
+                  "code": "single_voter",
+                  "message": "if n1 is lost, so is what the cluster knows",
+                  "remedy": "add two nodes"
+                }
+              ]
+            }"#]],
     );
 }
 

@@ -150,6 +150,9 @@ pub(crate) enum Failure {
         #[source]
         error: ConsoleError,
     },
+    /// Only another node can answer, and it does not.
+    #[error("{node} does not answer: {why}")]
+    Silent { node: NodeName, why: String },
     /// Something that cannot be, unless this program is wrong.
     #[error("{0}")]
     Internal(&'static str),
@@ -204,6 +207,10 @@ impl Failure {
             Self::Propose(error) => propose(error),
             Self::Linearize(error) => linearize(error),
             Self::Import(error) => import::words(error),
+            Self::Silent { node, why } => {
+                Problem::new(ProblemCode::NodeUnreachable, format!("{node} does not answer: {why}"))
+                    .with_remedy("waifuctl cluster status; on the node itself: systemctl status waifud")
+            }
             Self::Behind { wanted, applied } => behind(*wanted, *applied),
             Self::NoWebSocket => console::no_websocket(),
             Self::CrossSite => console::cross_site(),

@@ -7,6 +7,7 @@ mod cloud_init;
 mod cluster;
 mod console;
 mod describe;
+mod doctor;
 mod events;
 mod health;
 mod net;
@@ -67,6 +68,7 @@ fn api(app: &App) -> OpenApiRouter<App> {
         .routes(routes!(console::console))
         .routes(routes!(console::vnc))
         .routes(routes!(console::logs))
+        .routes(routes!(doctor::report))
         .layer(DefaultBodyLimit::disable())
         .layer(from_fn_with_state(app.clone(), freshness::layer));
     let public = OpenApiRouter::default().routes(routes!(health::healthz)).routes(routes!(health::readyz));

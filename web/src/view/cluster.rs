@@ -6,9 +6,10 @@ use crate::{
     problem::{self, Failure},
     standing::{self, Standing},
 };
+use sha2::{Digest as _, Sha256};
 use std::collections::BTreeMap;
 use waifud_api::{
-    cluster::{Advice, ClusterStatus, Member},
+    cluster::{Advice, CaFingerprint, ClusterStatus, Member},
     time::Time,
 };
 use waifud_consensus::{Handle, Status};
@@ -29,6 +30,7 @@ pub(crate) async fn status(
     let name = |id: NodeId| nodes.iter().find(|node| node.id == id).map(|node| node.name.clone());
     Ok(ClusterStatus {
         id: cluster.id,
+        ca: CaFingerprint::of(Sha256::digest(&cluster.ca_cert).into()),
         cidr: cluster.cidr,
         answered_by: name(status.node).ok_or(Failure::NotInitialised)?,
         quorum: standing.quorum,

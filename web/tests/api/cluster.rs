@@ -35,6 +35,7 @@ async fn any_node_answers_for_all() {
         {
           "advice": [],
           "answered_by": "n1",
+          "ca": "4B:F5:12:2F:34:45:54:C5:3B:DE:2E:BB:8C:D2:B7:E3:D1:60:0A:D6:31:C3:85:A5:D7:CC:E2:3C:77:85:45:9A",
           "cidr": "10.77.0.0/16",
           "feature_level": 1,
           "id": "01010101-0101-4101-8101-010101010101",

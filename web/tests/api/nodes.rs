@@ -97,3 +97,42 @@ async fn labels_come_and_go_one_by_one() {
     }
     assert_eq!(node.call(json(Method::PATCH, "/api/v1/nodes/n9", "{}")).await.status, StatusCode::NOT_FOUND);
 }
+
+#[tokio::test]
+async fn a_node_looks_at_itself_whoever_is_asked() {
+    let house = House::start(2).await;
+    let told = house.nodes[0].get("/api/v1/nodes/n2/doctor").await;
+    expect![[r#"
+        200
+        {
+          "at": "2025-10-09T08:53:20.000Z",
+          "findings": [
+            {
+              "check": "clock",
+              "seen": "0.010 s ahead of the cluster's",
+              "verdict": "well"
+            },
+            {
+              "check": "disk",
+              "means": "guests are paused",
+              "remedy": "make room",
+              "seen": "0 B of 100 GiB free",
+              "verdict": "wrong"
+            }
+          ],
+          "node": "n2",
+          "version": "0.1.0"
+        }
+    "#]]
+    .assert_eq(&told.shown());
+    assert_eq!(house.nodes[1].get("/api/v1/nodes/n2/doctor").await.json(), told.json());
+    assert_eq!(house.nodes[0].get("/api/v1/nodes/n4/doctor").await.status.as_u16(), 404);
+    house.cut();
+    let silent = house.nodes[0].get("/api/v1/nodes/n2/doctor").await;
+    assert_eq!(
+        (silent.status.as_u16(), &silent.json()["code"]),
+        (503, &"node_unreachable".into()),
+        "{}",
+        silent.told()
+    );
+}

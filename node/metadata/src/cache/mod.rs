@@ -139,6 +139,17 @@ impl Cache {
         self.queue.drained().await;
     }
 
+    /// Does Redis answer, and does it let us in? Asked anew, whatever was met before.
+    ///
+    /// # Errors
+    /// Why not.
+    pub async fn answers(&self) -> Result<(), CacheError> {
+        let mut commands = redis::pipe();
+        commands.cmd("PING");
+        let (_pong,): (String,) = self.link.call(&commands, Instant::now() + READ_WITHIN).await?;
+        Ok(())
+    }
+
     /// The entry of a VM, if it is of this generation or a later one.
     ///
     /// # Errors

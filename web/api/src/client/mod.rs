@@ -6,7 +6,7 @@
 //!
 //! ```text
 //!   calls.rs   one method a call ──> request.rs  send: endpoint after endpoint, round after round ──> reqwest
-//!   cloud_init.rs, history.rs, net.rs ──> │
+//!   cloud_init.rs, doctor.rs, history.rs, net.rs ──> │
 //!   events.rs  the live stream   ──>     │             (same Idempotency-Key each time)
 //!   relay.rs   the panel's proxy ──>     └── answer.rs  headers, JSON, problems
 //!   pin.rs     the first meeting: which certificates an endpoint shows
@@ -19,6 +19,7 @@ mod answer;
 mod calls;
 mod cloud_init;
 mod console;
+mod doctor;
 mod endpoint;
 mod error;
 mod events;

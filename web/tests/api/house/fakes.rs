@@ -18,6 +18,7 @@ use tokio::{
 };
 use waifud_api::{
     console::{FromConsole, LogsQuery, Seat},
+    doctor::{Check, Finding},
     vm::LastError,
 };
 use waifud_model::{
@@ -30,8 +31,8 @@ use waifud_model::{
 };
 use waifud_web::console::{Attached, ConsoleError, Consoles, Heard, Line, Log, Said, Viewer};
 use waifud_web::ports::{
-    Clock, ImageSource, Images, ImportError, Imported, JoinTokens, MintError, MintedToken, Observed, Observer, Random,
-    Tasks,
+    Clock, Doctor, ImageSource, Images, ImportError, Imported, JoinTokens, MintError, MintedToken, Observed, Observer,
+    Random, Tasks,
 };
 
 #[derive(Debug)]
@@ -175,6 +176,19 @@ impl Consoles for FakeConsoles {
         let from = usize::try_from(part.from.unwrap_or(0)).unwrap();
         let bytes = Bytes::from_static(&LOG.as_bytes()[from..]);
         Ok(Log { offset: from as u64, bytes: Box::pin(stream::iter([Ok(bytes)])) })
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct FakeDoctor;
+
+#[async_trait]
+impl Doctor for FakeDoctor {
+    async fn examine(&self) -> Vec<Finding> {
+        vec![
+            Finding::well(Check::Clock, "0.010 s ahead of the cluster's"),
+            Finding::wrong(Check::Disk, "0 B of 100 GiB free", "guests are paused", "make room"),
+        ]
     }
 }
 

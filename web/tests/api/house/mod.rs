@@ -10,7 +10,7 @@ pub(crate) use fakes::{Answers, LOG};
 pub(crate) use log::Log;
 
 use axum::{Router, body::Body};
-use fakes::{Counter, FakeConsoles, FakeImages, FakeJoinTokens, FakeObserver, FakeTasks, Still};
+use fakes::{Counter, FakeConsoles, FakeDoctor, FakeImages, FakeJoinTokens, FakeObserver, FakeTasks, Still};
 use http::{Method, Request};
 use hyper::{body::Incoming, client::conn::http1::SendRequest};
 use hyper_util::{rt::TokioIo, service::TowerToHyperService};
@@ -249,6 +249,7 @@ impl Node {
             images: images.clone(),
             tasks: tasks.clone(),
             consoles: consoles.clone(),
+            doctor: Arc::new(FakeDoctor),
             join_tokens: Arc::new(FakeJoinTokens),
             clock: Arc::new(Still),
             random: Arc::new(Counter::from(n << 32)),
