@@ -130,12 +130,12 @@ async fn contract(stage: &dyn Stage) {
     first.generation = Generation(2);
     first.title = "web-renamed".parse().unwrap();
     first.boot.reboots = 5;
-    first.memory.current = ByteSize::mib(80);
+    first.cpus.current = 2;
     hypervisor.define(&first).await.unwrap();
     let domain = look().await;
     assert_eq!(domain.booted, Boot { reboots: 4, disk_life: 2 }, "the guest was not started anew");
     let live = domain.live.as_ref().unwrap();
-    assert_eq!((live.memory.current, live.cpus), (ByteSize::mib(64), first.cpus));
+    assert_eq!(live.cpus, Cpus { current: 1, most: 2 });
     assert_eq!(domain.state, DomainState::Running);
     assert_eq!((domain.defined, domain.started), (Some(Generation(2)), Some(Generation(1))));
     hypervisor.start(vm, Generation(2), StartMode::Run).await.unwrap();
@@ -166,7 +166,7 @@ async fn contract(stage: &dyn Stage) {
     hypervisor.start(vm, Generation(2), StartMode::Paused).await.unwrap();
     let domain = look().await;
     assert_eq!((domain.state, domain.booted.reboots), (DomainState::Paused(PauseReason::Asked), 5));
-    assert_eq!(domain.live.unwrap().memory.current, ByteSize::mib(80));
+    assert_eq!(domain.live.unwrap().cpus, first.cpus);
     hypervisor.start(vm, Generation(2), StartMode::Run).await.unwrap();
     hypervisor.suspend(vm).await.unwrap();
     assert!(matches!(look().await.state, DomainState::Paused(_)), "a start lets nobody go on");

@@ -27,4 +27,6 @@ export WAIFUD_TEST_LIBVIRTD_PID WAIFUD_TEST_LIBVIRT_URI=qemu:///system WAIFUD_TE
 held --lib
 # Guests are plugged into it.
 hosts exec n1 virsh --quiet net-create "$here/../tests/lab/network.xml"
-held --test hypervisor
+WAIFUD_TEST_TINY=$("$here/tiny-image.sh")
+export WAIFUD_TEST_TINY
+held --test hypervisor --test hardware

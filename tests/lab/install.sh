@@ -14,7 +14,7 @@ build=(gcc libc6-dev pkg-config)
 virtual=(libvirt-dev libvirt-daemon-system libvirt-daemon-driver-qemu libvirt-clients qemu-system-x86 qemu-utils systemd-container)
 # The network of hosts and guests, and the making of the tiny guest.
 lab=(curl dnsmasq-base ebtables iproute2 iptables jq nftables
-	busybox-static cpio dosfstools fdisk mtools syslinux syslinux-common)
+	busybox-static cpio dosfstools fdisk mtools ovmf syslinux syslinux-common)
 panel=(nodejs npm)
 # The panel is looked at in a real browser; mmdebstrap makes the guest with cloud-init; the others stand for what an operator
 # has beside waifud: a cache, a laptop in the mesh, a client of guests; Python runs the tool that tries the API.

@@ -34,11 +34,13 @@ pub enum VolumeOp {
     List,
 }
 
+/// What a disk stands on, and its size.
+type Made = (Option<PathBuf>, ByteSize);
+
 /// Disks in memory.
 #[derive(Debug, Default)]
 pub struct FakeVolumes {
-    /// What each stands on, and its size.
-    disks: Mutex<BTreeMap<(VmId, Which), (Option<PathBuf>, ByteSize)>>,
+    disks: Mutex<BTreeMap<(VmId, Which), Made>>,
     /// What goes wrong.
     pub faults: Faults<VolumeOp>,
 }
@@ -61,8 +63,8 @@ impl FakeVolumes {
     #[must_use]
     pub fn size(&self, vm: VmId) -> Option<ByteSize> {
         let disks = lock(&self.disks);
-        let roots = disks.iter().filter(|((whose, which), _)| *whose == vm && matches!(which, Which::Root(_)));
-        roots.last().map(|(_, (_, size))| *size)
+        let mut roots = disks.iter().filter(|((whose, which), _)| *whose == vm && matches!(which, Which::Root(_)));
+        roots.next_back().map(|(_, (_, size))| *size)
     }
 
     /// The size of a data disk, if it is there.

@@ -105,6 +105,10 @@ impl Subject<'_> {
         if cpus > have.most {
             return Err(self.cannot(format!("it was started with room for {} CPUs", have.most)));
         }
+        if cpus < have.current && self.guest.is_emulated() {
+            // The guest would let go, but QEMU 10 does not tell libvirt that it did, which then counts on a CPU that is gone.
+            return Err(self.cannot("QEMU cannot take CPUs away from a guest that it emulates"));
+        }
         if cpus != have.current {
             let done = self.handle.set_vcpus_flags(cpus, sys::VIR_DOMAIN_VCPU_LIVE);
             done.map_err(|e| self.explain(&e))?;

@@ -11,6 +11,9 @@ use waifud_model::{digest::Blake3, size::ByteSize, vm::Mac};
 /// A domain's description, as far as it matters. Of a guest that is off it is the definition.
 #[derive(Debug, Deserialize)]
 pub(super) struct Description {
+    /// On the CPU, or emulated.
+    #[serde(rename = "@type")]
+    kind: String,
     /// Only of a guest that is on.
     #[serde(rename = "@id")]
     id: Option<String>,
@@ -128,6 +131,11 @@ impl Description {
     /// Is the guest on?
     pub(super) const fn is_active(&self) -> bool {
         self.id.is_some()
+    }
+
+    /// Does QEMU run its instructions, not the CPU?
+    pub(super) fn is_emulated(&self) -> bool {
+        self.kind == "qemu"
     }
 
     pub(super) fn cpus(&self) -> Cpus {
@@ -256,7 +264,7 @@ mod tests {
     #[test]
     fn a_running_guest_is_read() {
         let guest = Description::parse(RUNNING).unwrap();
-        assert!(guest.is_active() && guest.has_seed());
+        assert!(guest.is_active() && guest.is_emulated() && guest.has_seed());
         assert_eq!(guest.cpus(), Cpus { current: 2, most: 4 });
         assert_eq!(guest.memory(), Memory { current: ByteSize::gib(2), most: ByteSize::gib(4) });
         let disks: Vec<_> = guest.disks().iter().map(|(slot, disk)| (*slot, disk.path(), disk.alias())).collect();
@@ -282,7 +290,13 @@ mod tests {
         let xml = "<domain type='kvm'><memory unit='KiB'>1024</memory><currentMemory unit='KiB'>1024</currentMemory>\
                    <vcpu>3</vcpu><devices/></domain>";
         let guest = Description::parse(xml).unwrap();
-        assert!(!guest.is_active() && guest.disks().is_empty() && guest.drive().is_none() && guest.cards().is_empty());
+        assert!(
+            !guest.is_active()
+                && !guest.is_emulated()
+                && guest.disks().is_empty()
+                && guest.drive().is_none()
+                && guest.cards().is_empty()
+        );
         assert_eq!(guest.cpus(), Cpus { current: 3, most: 3 });
         assert!(Description::parse("<domain/>").is_err() && Description::parse("<dom").is_err());
     }

@@ -25,8 +25,13 @@ impl Session {
         if !handle.is_active().map_err(refused)? {
             mark.since = Some(now());
             mark.booted = before.boot;
-            let flags = if mode == StartMode::Paused { sys::VIR_DOMAIN_START_PAUSED } else { sys::VIR_DOMAIN_NONE };
-            if let Err(error) = handle.create_with_flags(flags)
+            let started = match mode {
+                StartMode::Run => handle.create(),
+                // The mock driver cannot.
+                StartMode::Paused if self.mock => handle.create().and_then(|()| handle.suspend().map(drop)),
+                StartMode::Paused => handle.create_with_flags(sys::VIR_DOMAIN_START_PAUSED),
+            };
+            if let Err(error) = started
                 // Somebody may have been faster; then it runs, and that is what was wanted.
                 && !handle.is_active().map_err(refused)?
             {
