@@ -4,7 +4,7 @@
 //! state, and the [`Accel`] guests are defined with. `decide` and the readers of `/proc` are pure; only [`detect`] looks.
 
 use crate::{
-    config::{self, NodeConfig},
+    config::{self, Config, NodeConfig},
     hypervisor::Accel,
 };
 use nix::sys::statvfs::statvfs;
@@ -13,6 +13,7 @@ use std::{
     path::{Path, PathBuf},
 };
 use waifud_model::{
+    name::BridgeName,
     node::{Arch, Capacity},
     size::ByteSize,
 };
@@ -73,7 +74,36 @@ pub enum NoKvm {
 ///
 /// # Errors
 /// If something that every Linux has is missing, or KVM is demanded and not there.
-pub fn detect(config: &NodeConfig) -> Result<Facts, FactsError> {
+pub fn detect(config: &Config) -> Result<Facts, FactsError> {
+    let bridges = offered(&config.network.bridges, &config.network.bridge, is_bridge);
+    let mut facts = detect_machine(&config.node)?;
+    facts.capacity.bridges = bridges;
+    Ok(facts)
+}
+
+/// The bridges that VMs may be on: of those in the configuration the ones that are there. The cluster's own is for the
+/// cards that its rules are made for.
+fn offered(named: &[BridgeName], own: &str, is_bridge: impl Fn(&str) -> bool) -> Vec<BridgeName> {
+    let offered = |name: &&BridgeName| {
+        let why = match name.as_str() {
+            name if name == own => "it is the bridge of the cluster's own network",
+            name if !is_bridge(name) => "this host has no such bridge",
+            _ => return true,
+        };
+        tracing::warn!(bridge = %name, "[network] bridges: not offered to VMs, for {why}");
+        false
+    };
+    let mut bridges: Vec<_> = named.iter().filter(offered).cloned().collect();
+    bridges.sort();
+    bridges.dedup();
+    bridges
+}
+
+fn is_bridge(name: &str) -> bool {
+    Path::new("/sys/class/net").join(name).join("bridge").is_dir()
+}
+
+fn detect_machine(config: &NodeConfig) -> Result<Facts, FactsError> {
     let arch = match std::env::consts::ARCH {
         "x86_64" => Arch::X86_64,
         "aarch64" => Arch::Aarch64,
@@ -188,8 +218,20 @@ mod tests {
 
     #[test]
     fn this_machine_can_be_looked_at() {
-        let facts = detect(&NodeConfig { data_dir: "/nonexistent/below".into(), ..NodeConfig::default() }).unwrap();
+        let facts =
+            detect_machine(&NodeConfig { data_dir: "/nonexistent/below".into(), ..NodeConfig::default() }).unwrap();
         assert!(facts.capacity.threads > 0 && facts.capacity.disk > ByteSize::ZERO);
         assert_eq!(total_memory("MemTotal:       24567 kB\nMemFree: 1 kB\n"), Some(ByteSize::bytes(24567 << 10)));
+    }
+
+    #[test]
+    fn only_bridges_that_are_there_are_offered() {
+        let names = |names: &[&str]| names.iter().map(|name| name.parse().unwrap()).collect::<Vec<BridgeName>>();
+        let there = |name: &str| matches!(name, "br0" | "br1" | "waifubr0");
+        assert_eq!(
+            offered(&names(&["br1", "br0", "br9", "br1", "waifubr0"]), "waifubr0", there),
+            names(&["br0", "br1"])
+        );
+        assert!(!is_bridge("lo"), "an interface that is none");
     }
 }

@@ -80,7 +80,7 @@ async fn dispatch(invocation: &Invocation<'_>) -> Result<(), Box<dyn Error>> {
 
 async fn init(config: &Config) -> Result<(), Box<dyn Error>> {
     let (name, advertise) = (name(config)?, advertise(config)?);
-    let capacity = facts::detect(&config.node)?.capacity;
+    let capacity = facts::detect(config)?.capacity;
     let made =
         daemon::init(config, |id, key| NewNode { id, name, advertise, fingerprint: key.fingerprint(), capacity })
             .await?;
@@ -102,7 +102,7 @@ async fn join(config: &Config, matches: &ArgMatches) -> Result<(), Box<dyn Error
             .node
             .advertise
             .unwrap_or_else(|| SocketAddr::from((Ipv4Addr::UNSPECIFIED, config.node.listen.port()))),
-        capacity: facts::detect(&config.node)?.capacity,
+        capacity: facts::detect(config)?.capacity,
     };
     let joined = daemon::join(config, &token, newcomer).await?;
     output::result(&format!("node {} of cluster {}, {} members", joined.node, joined.cluster, joined.members));

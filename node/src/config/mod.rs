@@ -30,7 +30,10 @@ use std::{
     path::PathBuf,
     time::Duration,
 };
-use waifud_model::{name::NodeName, size::ByteSize};
+use waifud_model::{
+    name::{BridgeName, NodeName},
+    size::ByteSize,
+};
 
 /// The prefix length of each node's subnet: 253 guests a node, and 256 nodes in the default /16.
 pub const SUBNET_PREFIX: u8 = 24;
@@ -124,6 +127,8 @@ pub struct NetworkConfig {
     pub cidr: Ipv4Net,
     /// The bridge that guests are attached to.
     pub bridge: String,
+    /// Bridges of this host that VMs may be given a network card on.
+    pub bridges: Vec<BridgeName>,
     /// Largest packet of guests, in bytes: what fits through the mesh between nodes.
     pub mtu: u16,
     /// Networks that guests reach with their own address: those who are there know the way back.
@@ -143,6 +148,7 @@ impl Default for NetworkConfig {
         Self {
             cidr: Ipv4Net::new_assert(Ipv4Addr::new(10, 77, 0, 0), 16),
             bridge: "waifubr0".to_owned(),
+            bridges: Vec::new(),
             // 1500 less WireGuard's 80 bytes over IPv6.
             mtu: 1420,
             no_masquerade: Vec::new(),
