@@ -4,7 +4,11 @@
 //! the same VM, for half a second at the most. A silent owner changes nothing: the answer is then what is known here.
 //! A question is forwarded once: the header [`HOPS`] stops two nodes whose replicas differ from asking each other for ever.
 
-use crate::{app::App, caller::Caller, ports::ForwardError};
+use crate::{
+    app::App,
+    caller::Caller,
+    ports::{ForwardError, Known},
+};
 use axum::body::{Body, to_bytes};
 use http::{HeaderMap, Request};
 use std::time::Duration;
@@ -23,7 +27,11 @@ const ANSWER_MAX: usize = 1 << 20;
 /// Completes `shown` with what the owner of `vm` knows.
 pub(crate) async fn complete(app: &App, caller: &Caller, headers: &HeaderMap, vm: &Vm, shown: &mut wire::Vm) {
     if vm.node == app.node {
-        shown.status.last_error = app.tasks.last_error(vm.id);
+        if let Some(Known { last_error, changes, doing, held, restarts }) = app.tasks.known(vm.id) {
+            let status = &mut shown.status;
+            (status.last_error, status.changes, status.doing) = (last_error, changes, doing);
+            (status.held, status.restarts) = (held, restarts);
+        }
         return;
     }
     if headers.contains_key(HOPS) || !worth_asking(shown) {

@@ -16,7 +16,10 @@ use std::{
     sync::Arc,
 };
 use tokio::sync::watch;
-use waifud_api::{doctor::Finding, vm::LastError};
+use waifud_api::{
+    doctor::Finding,
+    vm::{LastError, PendingChange},
+};
 use waifud_model::{
     digest::{Blake3, Sha256},
     ids::{NodeId, TokenId, VmId},
@@ -25,6 +28,7 @@ use waifud_model::{
     state::ClusterInfo,
     template::ImageFormat,
     time::Timestamp,
+    vm::{Desired, Vm},
 };
 
 /// What this node has heard of the others and knows of itself.
@@ -182,10 +186,47 @@ pub enum ImportError {
     Store(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
-/// What this node's reconciler is doing for its own VMs.
+/// What this node's reconciler is doing for its own VMs, and what it does for them at a word.
+#[async_trait]
 pub trait Tasks: Send + Sync + fmt::Debug {
-    /// What keeps `vm` from its wanted state; none when nothing does, or this node has no task for it.
-    fn last_error(&self, vm: VmId) -> Option<LastError>;
+    /// What only the owner of `vm` knows; none if this node has no task for it.
+    fn known(&self, vm: VmId) -> Option<Known>;
+
+    /// Starts, stops, pauses or resumes `vm`, which is this node's, without the cluster: it is done here and now, and the
+    /// cluster is told when it can be. `vm` is the record as this node has it.
+    ///
+    /// # Errors
+    /// If nothing will be done.
+    async fn power(&self, vm: &Vm, desired: Desired, grace: Option<u32>) -> Result<(), PowerError>;
+}
+
+/// What only its owner knows of a VM.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Known {
+    /// What keeps it from its wanted state.
+    pub last_error: Option<LastError>,
+    /// What its running guest has not taken up.
+    pub changes: Vec<PendingChange>,
+    /// What is being done.
+    pub doing: Option<String>,
+    /// Why nothing is done although not all is as wanted, or what else is out of the ordinary.
+    pub held: Option<String>,
+    /// How often its guest died and was started again since it last ran well.
+    pub restarts: u32,
+}
+
+/// Why a VM's owner does not do it without the cluster.
+#[derive(Debug, thiserror::Error)]
+pub enum PowerError {
+    /// It is not running, and cannot be paused.
+    #[error("it is not running")]
+    NotRunning,
+    /// This node runs no VMs yet.
+    #[error("this node runs no VMs yet")]
+    NotReady,
+    /// The wish would not outlive a restart.
+    #[error("it cannot be written down")]
+    NotKept(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
 /// Looks at the node itself: at what only it can see.

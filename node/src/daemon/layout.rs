@@ -4,6 +4,7 @@
 //!   <data>/cluster/identity   key, certificate, CA certificate
 //!   <data>/cluster/raft       log.db, state.db, snapshots
 //!   <data>/cluster/mesh.key   the private key of this node's end of the mesh
+//!   <data>/cluster/overrides.json  power that was asked for without quorum, until the cluster has been told
 //!   <data>/cluster/peers      who to ask first, until the replicated state says it better
 //!   <data>/cluster.new/       the same while a cluster is made or joined; renamed in one step, so that a machine is
 //!                             either a member or not
@@ -129,6 +130,12 @@ impl ClusterDir {
     #[must_use]
     pub(super) fn peers(&self) -> PathBuf {
         self.root.join("peers")
+    }
+
+    /// What was asked of this node's VMs without the cluster.
+    #[must_use]
+    pub(super) fn overrides(&self) -> PathBuf {
+        self.root.join("overrides.json")
     }
 
     /// Gossip's count of starts.

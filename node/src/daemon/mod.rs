@@ -29,6 +29,8 @@ mod membership;
 mod mesh;
 mod observer;
 mod outside;
+mod override_keeper;
+mod overrides;
 mod peer_http;
 mod raft_link;
 mod random;

@@ -1,18 +1,25 @@
 //! Gives reconcile what it needs of the cluster: what is wanted of this node from the replica, a way for reports into the
 //! log, a way for observations into gossip. Gives the web what reconcile knows.
 
-use super::instance;
+use super::{
+    clock, instance,
+    overrides::{Override, Overrides},
+};
 use crate::reconcile::{
     Clock, Fate, Intent, IntentError, Observations, ProposeFailure, Proposer, Reconciler, VmStatus, Wanted,
 };
 use async_trait::async_trait;
 use std::{
     collections::{BTreeMap, btree_map::Entry},
+    iter,
     sync::{Arc, OnceLock},
     time::Duration,
 };
 use tokio::sync::{OnceCell, watch};
-use waifud_api::{time::Time, vm::LastError};
+use waifud_api::{
+    time::Time,
+    vm::{LastError, PendingChange},
+};
 use waifud_cloudinit::{Documents, seed};
 use waifud_consensus::{Applied, Handle, LinearizeError, Proposal, ProposeError};
 use waifud_gossip::membership::Gossip;
@@ -22,9 +29,9 @@ use waifud_model::{
     ids::{NodeId, VmId},
     observed::VmObservation,
     time::Timestamp,
-    vm::Vm,
+    vm::{Desired, ImageRef, Vm},
 };
-use waifud_web::ports::Tasks;
+use waifud_web::ports::{Known, PowerError, Tasks};
 
 /// How long the question may take whether a VM is really gone. Nothing waits for the answer but a clean-up.
 const FATE_WITHIN: Duration = Duration::from_secs(5);
@@ -41,6 +48,7 @@ pub struct ReplicaIntent {
     me: NodeId,
     mtu: u16,
     consensus: Handle,
+    overrides: Option<Arc<Overrides>>,
     changed: watch::Receiver<u64>,
     caught_up: OnceCell<()>,
 }
@@ -49,9 +57,19 @@ impl ReplicaIntent {
     /// Of `me`, by its replica; its guests' packets have at most `mtu` bytes. Must be called inside a runtime.
     #[must_use]
     pub fn new(me: NodeId, consensus: Handle, mtu: u16) -> Self {
+        Self::laid_over(me, consensus, mtu, None)
+    }
+
+    /// The same, with the wishes that were given here laid over.
+    #[must_use]
+    pub(super) fn with_overrides(me: NodeId, consensus: Handle, mtu: u16, overrides: Arc<Overrides>) -> Self {
+        Self::laid_over(me, consensus, mtu, Some(overrides))
+    }
+
+    fn laid_over(me: NodeId, consensus: Handle, mtu: u16, overrides: Option<Arc<Overrides>>) -> Self {
         let (sender, changed) = watch::channel(0);
-        tokio::spawn(pass_on(consensus.applied(), sender));
-        Self { me, mtu, consensus, changed, caught_up: OnceCell::new() }
+        tokio::spawn(pass_on(consensus.applied(), overrides.as_ref().map(|o| o.changed()), sender));
+        Self { me, mtu, consensus, overrides, changed, caught_up: OnceCell::new() }
     }
 
     /// Hears what the cluster agreed on while this node was away, for [`CATCH_UP_WITHIN`] at most.
@@ -67,10 +85,27 @@ impl ReplicaIntent {
     }
 }
 
-async fn pass_on(mut applied: watch::Receiver<Applied>, sender: watch::Sender<u64>) {
+/// False if there will be no more.
+async fn next(changed: &mut Option<watch::Receiver<u64>>) -> bool {
+    match changed {
+        Some(changed) => changed.changed().await.is_ok(),
+        None => std::future::pending().await,
+    }
+}
+
+async fn pass_on(
+    mut applied: watch::Receiver<Applied>,
+    mut overrides: Option<watch::Receiver<u64>>,
+    sender: watch::Sender<u64>,
+) {
     loop {
         let index = applied.borrow_and_update().index;
-        if sender.send(index).is_err() || applied.changed().await.is_err() {
+        let moved = sender.send(index).is_ok()
+            && tokio::select! {
+                moved = applied.changed() => moved.is_ok(),
+                moved = next(&mut overrides) => moved,
+            };
+        if !moved {
             return;
         }
     }
@@ -91,19 +126,25 @@ impl Intent for ReplicaIntent {
             }
             let vms = view.vms_on(me)?;
             let mut images = BTreeMap::new();
-            for vm in &vms {
-                let image = &vm.spec.image;
+            for image in vms.iter().flat_map(|vm| iter::once(&vm.spec.image).chain(&vm.spec.hardware.cd)) {
                 if let Entry::Vacant(unread) = images.entry(image.version) {
                     unread.insert(view.template_version(&image.template, image.version)?);
                 }
             }
             let wanted = vms.into_iter().map(|vm| {
-                let image = images.get(&vm.spec.image.version).cloned().flatten();
-                Arc::new(Wanted { vm, image })
+                let of = |image: &ImageRef| images.get(&image.version).cloned().flatten();
+                let (image, cd) = (of(&vm.spec.image), vm.spec.hardware.cd.as_ref().and_then(of));
+                Wanted { vm, image, cd, wished_at: None }
             });
             Ok(Some(wanted.collect::<Vec<_>>()))
         });
-        read.await.map_err(|error| IntentError::Unreadable(error.to_string()))?.ok_or(IntentError::NotReady)
+        let read = read.await.map_err(|error| IntentError::Unreadable(error.to_string()))?;
+        let wanted = read.ok_or(IntentError::NotReady)?;
+        let lay_over = |wanted| match &self.overrides {
+            Some(overrides) => overrides.wanted(wanted),
+            None => wanted,
+        };
+        Ok(wanted.into_iter().map(|wanted| Arc::new(lay_over(wanted))).collect())
     }
 
     async fn seed(&self, vm: &Vm) -> Result<Option<Vec<u8>>, IntentError> {
@@ -184,29 +225,70 @@ impl Clock for super::clock::WallClock {
     }
 }
 
-/// What reconcile knows, for the web. Empty until reconcile runs: a machine that has just joined serves its API before
-/// it knows its subnet.
+/// What reconcile knows, for the web, and what it can be told without the cluster. Empty until reconcile runs: a machine that
+/// has just joined serves its API before it knows its subnet.
 #[derive(Debug, Clone, Default)]
-pub(super) struct ReconcileTasks(Arc<OnceLock<Arc<Reconciler>>>);
+pub(super) struct ReconcileTasks(Arc<OnceLock<(Arc<Reconciler>, Arc<Overrides>)>>);
 
 impl ReconcileTasks {
-    /// From now on `reconciler` is asked.
-    pub(super) fn attach(&self, reconciler: Arc<Reconciler>) {
-        if self.0.set(reconciler).is_err() {
+    /// From now on these are asked.
+    pub(super) fn attach(&self, reconciler: Arc<Reconciler>, overrides: Arc<Overrides>) {
+        if self.0.set((reconciler, overrides)).is_err() {
             tracing::error!("reconcile was started twice");
         }
     }
 }
 
+#[async_trait]
 impl Tasks for ReconcileTasks {
-    fn last_error(&self, vm: VmId) -> Option<LastError> {
-        let VmStatus { trouble, .. } = self.0.get()?.status(vm)?;
-        let trouble = trouble?;
-        Some(LastError {
+    fn known(&self, vm: VmId) -> Option<Known> {
+        let (reconciler, overrides) = self.0.get()?;
+        Some(known(reconciler.status(vm)?, overrides.of(vm)))
+    }
+
+    async fn power(&self, vm: &Vm, desired: Desired, grace: Option<u32>) -> Result<(), PowerError> {
+        let (_, overrides) = self.0.get().ok_or(PowerError::NotReady)?;
+        if desired == Desired::Paused && overrides.desired(vm) == Desired::Stopped {
+            return Err(PowerError::NotRunning);
+        }
+        let grace = grace.filter(|_| desired == Desired::Stopped);
+        let wish = Override { desired, grace, base: vm.generation, at: clock::now() };
+        overrides.give(vm.id, wish).await.map_err(|error| PowerError::NotKept(Box::new(error)))?;
+        tracing::warn!(vm = %vm.id, name = %vm.name, ?desired, "done without the cluster, which has no quorum");
+        Ok(())
+    }
+}
+
+/// In the API's words.
+fn known(status: VmStatus, wish: Option<Override>) -> Known {
+    let changes = status.pending.into_iter().map(|pending| PendingChange {
+        field: pending.field,
+        now: pending.now,
+        wanted: pending.wanted,
+        why: pending.why,
+    });
+    let hold = status.hold.filter(|hold| hold.is_worth_telling()).map(|hold| hold.to_string());
+    Known {
+        last_error: status.trouble.map(|trouble| LastError {
             message: trouble.error,
             at: Some(Time(trouble.since)),
             attempts: Some(trouble.attempts),
             next_try: Some(Time(trouble.next_try)),
-        })
+        }),
+        changes: changes.collect(),
+        doing: status.doing.map(|step| step.to_string()),
+        held: hold.or_else(|| wish.map(|wish| held_by(&wish))),
+        restarts: status.restarts,
     }
+}
+
+fn held_by(wish: &Override) -> String {
+    let done = match wish.desired {
+        Desired::Running => "started",
+        Desired::Stopped => "stopped",
+        Desired::Paused => "paused",
+    };
+    format!(
+        "its node was asked for it to be {done} while the cluster had no quorum, and tells the cluster when it has one"
+    )
 }

@@ -115,7 +115,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), RunError
     if !layout.is_member() {
         return Err(RunError::NoMember(layout.data().to_owned()));
     }
-    let facts = facts::detect(&config.node)?;
+    let facts = facts::detect(&config)?;
     let node = LocalNode::open(&config, &layout).await?;
     let tracker = TaskTracker::new();
     let served = node.serve(&config, &layout, facts, &tracker, &stop).await;
@@ -246,7 +246,7 @@ impl LocalNode {
 
         let workload =
             Workload::start(config, layout, &cluster, &record, &facts, store, gossip, consensus, stop).await?;
-        tasks.attach(workload.reconciler());
+        tasks.attach(workload.reconciler(), workload.overrides());
         let logs = SerialLogs::new(layout.serial());
         consoles.attach(Consoles::start(self.name.clone(), workload.hypervisor(), logs, stop.clone()));
         let needs = guest_services::Needs {

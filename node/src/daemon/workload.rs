@@ -8,6 +8,8 @@ use super::{
     clock::WallClock,
     image_ports::{self, AnnouncedStore},
     layout::Layout,
+    override_keeper::Keeper,
+    overrides::{Overrides, OverridesError},
     random,
     reconcile_ports::{GossipObservations, NodeProposer, ReplicaIntent},
 };
@@ -55,6 +57,9 @@ pub enum WorkloadError {
     /// The disks' directory cannot be used.
     #[error("the disks' directory cannot be used")]
     Volumes(#[from] VolumeError),
+    /// What was asked for without the cluster cannot be read.
+    #[error("what this node was asked for without the cluster is not known")]
+    Overrides(#[from] OverridesError),
     /// The images' directory cannot be used.
     #[error("the images' directory cannot be used")]
     Images(#[from] ImageError),
@@ -70,6 +75,8 @@ pub(super) struct Workload {
     reconciler: Arc<Reconciler>,
     network: JoinHandle<()>,
     garbage: JoinHandle<()>,
+    keeper: JoinHandle<()>,
+    overrides: Arc<Overrides>,
 }
 
 impl Workload {
@@ -108,22 +115,33 @@ impl Workload {
         };
         let mut settings = Settings::new(u64::from_be_bytes(random::bytes()));
         settings.patience.grace = config.hypervisor.shutdown_grace;
+        let overrides = Overrides::open(layout.cluster().overrides())?;
+        let proposer = Arc::new(NodeProposer::new(record.id, consensus.clone()));
         let edges = Edges {
             hypervisor: hypervisor.clone(),
             volumes: Arc::new(volumes),
             images: Arc::new(AnnouncedStore::new(store.clone(), gossip.clone()).await?),
             network,
-            intent: Arc::new(ReplicaIntent::new(record.id, consensus.clone(), config.network.mtu)),
-            proposer: Arc::new(NodeProposer::new(record.id, consensus.clone())),
+            intent: Arc::new(ReplicaIntent::with_overrides(
+                record.id,
+                consensus.clone(),
+                config.network.mtu,
+                Arc::clone(&overrides),
+            )),
+            proposer: proposer.clone(),
             observations: Arc::new(GossipObservations(gossip.clone())),
             clock: Arc::new(WallClock),
         };
         let garbage = image_ports::collect_garbage(store, gossip.clone(), consensus.clone(), stop.clone());
+        let reconciler = Arc::new(Reconciler::start(edges, shape, settings));
+        let wishes = Keeper::new(record.id, overrides.clone(), consensus.clone(), proposer, Arc::clone(&reconciler));
         Ok(Self {
             hypervisor,
-            reconciler: Arc::new(Reconciler::start(edges, shape, settings)),
+            reconciler,
             network: tokio::spawn(keeper),
             garbage: tokio::spawn(garbage),
+            keeper: tokio::spawn(wishes.run(stop.clone())),
+            overrides,
         })
     }
 
@@ -131,6 +149,12 @@ impl Workload {
     #[must_use]
     pub(super) fn hypervisor(&self) -> Arc<dyn Hypervisor> {
         self.hypervisor.clone()
+    }
+
+    /// For whoever is asked to do something without the cluster.
+    #[must_use]
+    pub(super) fn overrides(&self) -> Arc<Overrides> {
+        Arc::clone(&self.overrides)
     }
 
     /// For whoever asks what is known of VMs.
@@ -143,6 +167,7 @@ impl Workload {
     pub(super) async fn stop(self) {
         self.network.abort();
         self.garbage.abort();
+        self.keeper.abort();
         self.reconciler.stop().await;
     }
 }

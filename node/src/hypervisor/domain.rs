@@ -229,6 +229,9 @@ impl DomainState {
 pub enum PauseReason {
     /// Somebody asked for it, or it does not matter here.
     Asked,
+    /// Another tool holds it still for something that ends by itself, or it put itself to sleep: letting it go on would be in
+    /// the way.
+    Busy,
     /// Its disk did not take a write: most often the host's file system is full.
     DiskError,
 }

@@ -1,28 +1,30 @@
 //! Looking, and taking one step: the thin hands of reconcile. Nothing is decided here.
 
 use super::{
-    plan::{Observed, Step},
+    plan::{Adjust, Observed, Step},
     ports::{Intent, Wanted},
-    shape::Shape,
+    shape::{self, Files, Shape},
 };
 use crate::{
     faults::lock,
-    hypervisor::{Hypervisor, HypervisorError, StartMode},
+    hypervisor::{Adjustment, ExtraDisk, Hypervisor, HypervisorError, StartMode},
     images::{ImageError, ImageStore},
     net::{GuestNetwork, NetworkError, Reservation},
-    volumes::{VolumeError, Volumes},
+    volumes::{DataVolume, VolumeError, Volumes},
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::Ipv4Addr,
+    path::PathBuf,
     sync::{Arc, Mutex},
     time::Duration,
 };
 use tokio::time::Instant;
 use waifud_model::{
+    hardware::DataDisk,
     ids::VmId,
-    template::ImageFormat,
-    vm::{ImageRef, Mac, Vm},
+    template::{ImageFormat, TemplateVersion},
+    vm::{Desired, ImageRef, Mac, Vm},
 };
 
 /// Reservations are listed all at once, and by many tasks: a list this old is still good.
@@ -43,10 +45,12 @@ pub(super) enum StepError {
     Network(#[from] NetworkError),
     #[error("template {} has no version {} any more", .0.template, .0.version.short())]
     NoTemplate(ImageRef),
-    #[error("the disk was made but is not there")]
+    #[error("a disk that was made is not there")]
     NoVolume,
     #[error("nothing changed although it was done")]
     NoEffect,
+    #[error("it was not done within {} s, and is given up for now; does the node's disk answer?", .0.as_secs())]
+    TooLong(Duration),
     #[error(transparent)]
     Intent(#[from] super::ports::IntentError),
 }
@@ -83,40 +87,54 @@ pub(super) struct Hands {
 
 impl Hands {
     /// What is here of a VM.
-    pub(super) async fn observe(&self, id: VmId, wanted: Option<&Vm>) -> Result<Observed, StepError> {
+    pub(super) async fn observe(&self, id: VmId, wanted: Option<&Wanted>) -> Result<Observed, StepError> {
         let domain = self.hypervisor.find(id).await?;
-        let volume = match wanted {
-            Some(vm) => self.volumes.find(id, vm.disk_life).await?.is_some(),
-            None => self.volumes.list().await?.contains(&id),
-        };
-        let (image, reserved) = match (wanted, &domain) {
-            (Some(vm), _) => {
-                (self.images.present(vm.spec.image.version).await, self.reserved.has(&*self.network, vm).await?)
+        let roots = self.volumes.lives(id).await?.into_iter().collect();
+        let mut disks = BTreeMap::new();
+        for disk in self.volumes.list_data(id).await? {
+            if let Some(volume) = self.volumes.find_data(id, disk.slot, &disk.name).await? {
+                disks.insert(disk, volume.path);
             }
-            (None, Some(domain)) => (false, self.reserved.has_only(&*self.network, domain.ip).await?),
-            (None, None) => (false, false),
-        };
-        Ok(Observed { domain, volume, image, reserved })
+        }
+        let mut seen = Observed { domain, roots, disks, ..Observed::default() };
+        match (wanted, &seen.domain) {
+            (Some(Wanted { vm, image, cd, .. }), _) => {
+                let stands_on_nothing = image.as_ref().is_some_and(|image| image.format == ImageFormat::Iso);
+                seen.image = stands_on_nothing || self.images.present(vm.spec.image.version).await;
+                if let Some(cd) = cd
+                    && self.images.present(cd.version).await
+                {
+                    seen.cd = Some(self.images.ensure(cd).await?);
+                }
+                seen.reserved = self.reserved.has(&*self.network, vm).await?;
+            }
+            (None, Some(domain)) => seen.reserved = self.reserved.has_only(&*self.network, domain.ip).await?,
+            (None, None) => {}
+        }
+        Ok(seen)
     }
 
     /// Takes a step. Reports are not taken here: they are the task's.
     pub(super) async fn take(
         &self,
-        step: Step,
+        step: &Step,
         id: VmId,
         wanted: Option<&Wanted>,
         seen: &Observed,
         intent: &dyn Intent,
     ) -> Result<(), StepError> {
         match (step, wanted) {
+            (Step::Suspend, _) => self.hypervisor.suspend(id).await?,
+            (Step::Resume, _) => self.hypervisor.resume(id).await?,
             (Step::Shutdown, _) => self.hypervisor.shutdown(id).await?,
             (Step::ForceStop, _) => self.hypervisor.force_stop(id).await?,
             (Step::Undefine, _) => self.hypervisor.undefine(id).await?,
-            (Step::RemoveVolume, _) => {
+            (Step::RemoveVolumes, _) => {
                 // First what was written on its console: without a volume nobody would come back for it.
                 self.shape.logs().remove(id).map_err(StepError::Log)?;
                 self.volumes.remove(id).await?;
             }
+            (Step::RemoveDisk(DataVolume { slot, name }), _) => self.volumes.remove_data(id, *slot, name).await?,
             (Step::ReleaseAddress, _) => {
                 let of_record = wanted.map(|wanted| (wanted.vm.ip, wanted.vm.mac));
                 let of_mark = seen.domain.as_ref().map(|domain| (domain.ip, Mac::of(domain.ip)));
@@ -126,24 +144,21 @@ impl Hands {
                 }
             }
             (Step::EnsureImage, Some(wanted)) => drop(self.images.ensure(image(wanted)?).await?),
-            (Step::CreateVolume, Some(wanted)) => {
-                let image = image(wanted)?;
-                let base = self.images.ensure(image).await?;
-                let base = (image.format != ImageFormat::Iso).then_some((base.as_path(), image.format));
-                self.volumes.ensure(id, wanted.vm.disk_life, base, wanted.vm.spec.disk).await?;
+            (Step::EnsureCd, Some(wanted)) => drop(self.cd(wanted).await?),
+            (Step::EnsureRoot, Some(wanted)) => self.ensure_root(wanted).await?,
+            (Step::EnsureDisk(slot), Some(Wanted { vm, .. })) => {
+                if let Some(disk) = disk_in(vm, *slot) {
+                    self.volumes.ensure_data(id, disk.slot, &disk.name, disk.size).await?;
+                }
+            }
+            (Step::RemoveOldRoots, Some(Wanted { vm, .. })) => {
+                self.volumes.remove_old_lives(id, vm.disk_life).await?;
             }
             (Step::ReserveAddress, Some(Wanted { vm, .. })) => {
                 self.network.reserve(id, vm.ip, vm.mac).await?;
                 self.reserved.add(vm);
             }
-            (Step::DefineDomain, Some(Wanted { vm, .. })) => {
-                let volume = self.volumes.find(id, vm.disk_life).await?.ok_or(StepError::NoVolume)?;
-                let seed = match intent.seed(vm).await? {
-                    Some(contents) => Some(self.volumes.write_seed(id, contents).await?),
-                    None => None,
-                };
-                self.hypervisor.define(&self.shape.domain(vm, volume, seed, self.network.attachment())).await?;
-            }
+            (Step::DefineDomain, Some(wanted)) => self.define(wanted, intent).await?,
             (Step::Start, Some(Wanted { vm, .. })) => {
                 if !seen.domain.as_ref().is_some_and(|domain| domain.state.is_active())
                     && let Err(error) = self.shape.logs().begin(id)
@@ -151,16 +166,90 @@ impl Hands {
                     // The guest is worth more than the place in its log.
                     tracing::warn!(vm = %id, %error, "a guest's start is not noted in its console's log");
                 }
-                self.hypervisor.start(id, vm.generation, StartMode::Run).await?;
+                let mode = if vm.desired == Desired::Paused { StartMode::Paused } else { StartMode::Run };
+                self.hypervisor.start(id, vm.generation, mode).await?;
+            }
+            (Step::Adjust(adjust), Some(wanted)) => {
+                if let Some(adjustment) = self.adjustment(*adjust, wanted).await? {
+                    self.hypervisor.adjust(id, &adjustment).await?;
+                }
             }
             // A plan without a record has none of the steps that need one, and reports are sent by the task.
             _ => {}
         }
         Ok(())
     }
+
+    async fn ensure_root(&self, wanted: &Wanted) -> Result<(), StepError> {
+        let (vm, image) = (&wanted.vm, image(wanted)?);
+        // What a CD installs on is empty.
+        let base = match image.format {
+            ImageFormat::Iso => None,
+            format => Some((self.images.ensure(image).await?, format)),
+        };
+        let base = base.as_ref().map(|(path, format)| (path.as_path(), *format));
+        self.volumes.ensure(vm.id, vm.disk_life, base, vm.spec.disk).await?;
+        Ok(())
+    }
+
+    async fn define(&self, wanted: &Wanted, intent: &dyn Intent) -> Result<(), StepError> {
+        let vm = &wanted.vm;
+        let root = self.volumes.find(vm.id, vm.disk_life).await?.ok_or(StepError::NoVolume)?;
+        let mut disks = Vec::new();
+        for disk in &vm.spec.hardware.disks {
+            disks.push(self.extra_disk(vm.id, disk).await?);
+        }
+        let seed = match intent.seed(vm).await? {
+            Some(contents) => Some(self.volumes.write_seed(vm.id, contents).await?),
+            None => None,
+        };
+        let files = Files { root, disks, cd: self.cd(wanted).await?, seed };
+        self.hypervisor.define(&self.shape.domain(vm, files, self.network.attachment())).await?;
+        Ok(())
+    }
+
+    /// What the guest is told; none if the record does not have what it is about.
+    async fn adjustment(&self, adjust: Adjust, wanted: &Wanted) -> Result<Option<Adjustment>, StepError> {
+        let vm = &wanted.vm;
+        Ok(Some(match adjust {
+            Adjust::Cpus(cpus) => Adjustment::Cpus(cpus),
+            Adjust::Memory(memory) => Adjustment::Memory(memory),
+            Adjust::Grow(slot, size) => Adjustment::Grow { slot, size },
+            Adjust::Attach(slot) => {
+                let Some(disk) = disk_in(vm, slot) else { return Ok(None) };
+                Adjustment::Attach(self.extra_disk(vm.id, disk).await?)
+            }
+            Adjust::Detach(slot) => Adjustment::Detach { slot },
+            Adjust::Cd => Adjustment::Cd(self.cd(wanted).await?),
+            Adjust::AttachCard(number) => {
+                let card = shape::cards(vm).into_iter().nth(number.into());
+                let Some(card) = card else { return Ok(None) };
+                Adjustment::AttachCard(card)
+            }
+            Adjust::DetachCard(mac) => Adjustment::DetachCard(mac),
+        }))
+    }
+
+    async fn extra_disk(&self, vm: VmId, disk: &DataDisk) -> Result<ExtraDisk, StepError> {
+        let volume = self.volumes.find_data(vm, disk.slot, &disk.name).await?.ok_or(StepError::NoVolume)?;
+        Ok(ExtraDisk { slot: disk.slot, serial: disk.name.clone(), disk: self.shape.disk(volume) })
+    }
+
+    /// The image for the CD drive, if there shall be one.
+    async fn cd(&self, wanted: &Wanted) -> Result<Option<PathBuf>, StepError> {
+        match (&wanted.cd, &wanted.vm.spec.hardware.cd) {
+            (Some(version), _) => Ok(Some(self.images.ensure(version).await?)),
+            (None, Some(image)) => Err(StepError::NoTemplate(image.clone())),
+            (None, None) => Ok(None),
+        }
+    }
 }
 
-fn image(wanted: &Wanted) -> Result<&waifud_model::template::TemplateVersion, StepError> {
+fn disk_in(vm: &Vm, slot: u8) -> Option<&DataDisk> {
+    vm.spec.hardware.disks.iter().find(|disk| disk.slot == slot)
+}
+
+fn image(wanted: &Wanted) -> Result<&TemplateVersion, StepError> {
     wanted.image.as_ref().ok_or_else(|| StepError::NoTemplate(wanted.vm.spec.image.clone()))
 }
 

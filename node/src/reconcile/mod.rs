@@ -22,7 +22,7 @@ mod plan;
 mod ports;
 mod reports;
 #[cfg(test)]
-mod samples;
+pub(crate) mod samples;
 mod scout;
 mod settings;
 mod shape;
@@ -33,10 +33,12 @@ mod task;
 mod tests;
 
 pub use backoff::Backoff;
-pub use plan::{Hold, Observed, Patience, Plan, Recent, Step, plan};
+pub use plan::{
+    Adjust, Difference, Hold, Observed, Patience, Pending, Plan, Recent, Step, Tried, Way, differences, plan,
+};
 pub use ports::{Clock, Fate, Intent, IntentError, Observations, ProposeFailure, Proposer, SystemClock, Wanted};
 pub use settings::Settings;
-pub use shape::Shape;
+pub use shape::{Files, Shape};
 pub use status::{Trouble, VmStatus};
 
 use crate::{hypervisor::Hypervisor, images::ImageStore, net::GuestNetwork, volumes::Volumes};

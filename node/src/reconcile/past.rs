@@ -1,11 +1,13 @@
-//! What a VM's task remembers between two looks: since when a guest is being asked to stop, and how often it died. Pure;
-//! time comes in as an argument. It is all lost when waifud restarts, and that costs a little time only.
+//! What a VM's task remembers between two looks: since when a guest is being asked to stop, how often it died, what it was told
+//! to take up and could not. Pure; time comes in as an argument. It is all lost when waifud restarts, and that costs a
+//! little time only.
 
 use super::{
-    plan::{Recent, Step},
+    plan::{Adjust, Recent, Step, Tried, owes_a_start},
     settings::Settings,
 };
 use crate::hypervisor::{Domain, DomainState, OffReason};
+use std::collections::BTreeMap;
 use tokio::time::Instant;
 use waifud_model::{
     event::EventKind,
@@ -30,8 +32,20 @@ pub(super) struct Past {
     up_since: Option<Instant>,
     died_at: Option<Instant>,
     restarts: u32,
-    told_shut_down: Option<Generation>,
+    /// We took the guest's power away, or asked it to give it up: its end is our doing.
+    ours: bool,
+    resumed: Option<Instant>,
+    /// For which generation, and what.
+    adjusted: (Generation, BTreeMap<Adjust, Told>),
+    told_stopped: Option<Generation>,
     told_gone: bool,
+}
+
+/// What came of telling the guest something.
+#[derive(Debug, Clone)]
+enum Told {
+    At(Instant),
+    Refused(String),
 }
 
 impl Past {
@@ -46,21 +60,29 @@ impl Past {
         let state = domain.map(|domain| domain.state);
         let before = self.seen.replace(state);
         let served = domain.is_some_and(|domain| domain.started == Some(vm.generation));
+        let owes_a_start = domain.is_some_and(|domain| owes_a_start(vm, domain));
+        if self.adjusted.0 != vm.generation {
+            self.adjusted = (vm.generation, BTreeMap::new());
+        }
         match state {
             Some(DomainState::Off(reason)) => {
                 self.asked = None;
                 self.up_since = None;
-                let died = vm.desired == Desired::Running && served && is_death(reason, vm.spec.restart);
+                self.resumed = None;
+                self.adjusted.1.clear();
+                let ours = std::mem::take(&mut self.ours);
+                let wanted = vm.desired != Desired::Stopped && !owes_a_start;
+                let died = wanted && served && is_death(reason, vm.spec.restart);
                 if died {
                     self.died_at.get_or_insert(now);
                 } else {
                     self.died_at = None;
                 }
                 match before {
-                    Some(Some(before)) if before.is_active() => end_of(vm, reason),
+                    Some(Some(before)) if before.is_active() => end_of(vm, reason, wanted && !ours),
                     // It happened while waifud was away; only what is about to be mended is told, so that it is told once.
                     None if died && reason != OffReason::ShutDown && vm.spec.restart != RestartPolicy::Never => {
-                        end_of(vm, reason)
+                        end_of(vm, reason, true)
                     }
                     _ => None,
                 }
@@ -72,9 +94,12 @@ impl Past {
                     self.restarts = 0;
                 }
                 let over = |(first, _): &(Instant, Instant)| now - *first >= settings.patience.grace;
-                if vm.desired == Desired::Running && self.asked.as_ref().is_some_and(over) {
-                    self.asked = None;
+                // A guest that owes a start is asked on, and the time it was given runs.
+                if vm.desired != Desired::Stopped && !owes_a_start && self.asked.as_ref().is_some_and(over) {
+                    (self.asked, self.ours) = (None, false);
                 }
+                // A guest whose disk still takes no write runs for a moment only.
+                self.resumed = self.resumed.filter(|at| now - *at < settings.patience.resume_again);
                 // What ran at the first look was adopted, not started.
                 let was_off = before.is_some_and(|before| before.is_none_or(|before| !before.is_active()));
                 was_off.then_some(Happened { kind: EventKind::Started, detail: None })
@@ -94,24 +119,47 @@ impl Past {
             restart_in: waited.map_or_else(Default::default, |waited| {
                 settings.restart.delay(self.restarts + 1).saturating_sub(waited)
             }),
-            told_shut_down: self.told_shut_down,
+            resumed: self.resumed.map(|at| now - at),
+            adjusted: self.adjusted.1.iter().map(|(adjust, told)| (*adjust, told.since(now))).collect(),
+            told_stopped: self.told_stopped,
             told_gone: self.told_gone,
+            wished_at: None,
         }
     }
 
     /// Takes note of a step that was taken.
-    pub(super) fn did(&mut self, step: Step, vm: Option<&Vm>, now: Instant) {
+    pub(super) fn did(&mut self, step: &Step, vm: Option<&Vm>, now: Instant) {
         match step {
-            Step::Shutdown => self.asked = Some((self.asked.map_or(now, |(first, _)| first), now)),
+            Step::Shutdown => {
+                self.asked = Some((self.asked.map_or(now, |(first, _)| first), now));
+                self.ours = true;
+            }
+            Step::ForceStop => self.ours = true,
+            Step::Resume => self.resumed = Some(now),
+            Step::Adjust(adjust) => drop(self.adjusted.1.insert(*adjust, Told::At(now))),
             Step::Start if self.died_at.take().is_some() => self.restarts += 1,
-            Step::ReportShutDown => self.told_shut_down = vm.map(|vm| vm.generation),
+            Step::ReportShutDown | Step::ReportNotStarted => self.told_stopped = vm.map(|vm| vm.generation),
             Step::ConfirmGone => self.told_gone = true,
             _ => {}
         }
     }
 
+    /// Takes note that the running guest cannot do what it was told.
+    pub(super) fn refused(&mut self, adjust: Adjust, why: String) {
+        self.adjusted.1.insert(adjust, Told::Refused(why));
+    }
+
     pub(super) const fn restarts(&self) -> u32 {
         self.restarts
+    }
+}
+
+impl Told {
+    fn since(&self, now: Instant) -> Tried {
+        match self {
+            Self::At(at) => Tried::Told(now - *at),
+            Self::Refused(why) => Tried::Refused(why.clone()),
+        }
     }
 }
 
@@ -124,8 +172,8 @@ const fn is_death(reason: OffReason, policy: RestartPolicy) -> bool {
     }
 }
 
-fn end_of(vm: &Vm, reason: OffReason) -> Option<Happened> {
-    let wanted = vm.desired == Desired::Running;
+/// `wanted`: it was to be on, and nobody here asked it to go off.
+fn end_of(vm: &Vm, reason: OffReason, wanted: bool) -> Option<Happened> {
     let happened = |kind, detail| Some(Happened { kind, detail });
     match reason {
         // Told by a step of its own, which makes it the desired state.

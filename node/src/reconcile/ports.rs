@@ -16,6 +16,11 @@ pub struct Wanted {
     pub vm: Vm,
     /// The version that `vm.spec.image` names; none if the state does not have it, which is then reported as an error.
     pub image: Option<TemplateVersion>,
+    /// The version that shall be in its CD drive; none if there shall be none, or the state does not have it.
+    pub cd: Option<TemplateVersion>,
+    /// The wish in `vm` was given on this node at this moment, without the cluster: the record says otherwise, or said the same
+    /// before another wish was given here.
+    pub wished_at: Option<Timestamp>,
 }
 
 /// What is wanted of this node.

@@ -15,8 +15,9 @@ use std::{
 use tokio::sync::Notify;
 use waifud_model::{
     command::{Command, VmReport},
-    ids::VmId,
+    ids::{Generation, VmId},
     reject::Reject,
+    vm::Desired,
 };
 
 /// Reports in one command. A log entry stays small, and a whole node's guests going down still makes few.
@@ -29,7 +30,17 @@ const QUEUE: usize = 4096;
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Entry {
     Event(VmReport),
+    Power(Power),
     Gone(VmId),
+}
+
+/// What a guest does becomes what is wanted of it, unless somebody decided otherwise meanwhile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Power {
+    pub(super) vm: VmId,
+    pub(super) desired: Desired,
+    /// The generation that this is about.
+    pub(super) expect: Generation,
 }
 
 impl Entry {
@@ -56,6 +67,10 @@ impl Reports {
         self.push(Entry::Event(report));
     }
 
+    pub(super) fn power(&self, power: Power) {
+        self.push(Entry::Power(power));
+    }
+
     pub(super) fn gone(&self, vm: VmId) {
         self.push(Entry::Gone(vm));
     }
@@ -76,10 +91,10 @@ impl Reports {
         self.filled.notify_one();
     }
 
-    /// What comes next: one *gone*, or the events up to the next one.
+    /// What comes next: the events up to the next thing that is none, or that.
     fn take(&self) -> Vec<Entry> {
         let mut queue = lock(&self.queue);
-        if matches!(queue.front(), Some(Entry::Gone(_))) {
+        if matches!(queue.front(), Some(Entry::Gone(_) | Entry::Power(_))) {
             return queue.pop_front().into_iter().collect();
         }
         let events = queue.iter().take(BATCH).take_while(|entry| matches!(entry, Entry::Event(_))).count();
@@ -114,11 +129,15 @@ impl Reports {
     async fn propose(&self, proposer: &dyn Proposer, batch: &[Entry], number: &mut u64) -> Result<(), Reject> {
         let (key, command) = match batch {
             [Entry::Gone(vm)] => (format!("vm-gone/{vm}"), Command::ConfirmVmGone { vm: *vm }),
+            [Entry::Power(Power { vm, desired, expect })] => {
+                let command = Command::SetPower { vm: *vm, desired: *desired, grace: None, expect: Some(*expect) };
+                (format!("vm-power/{vm}/{expect}/{desired:?}"), command)
+            }
             events => {
                 *number += 1;
                 let reports = events.iter().filter_map(|entry| match entry {
                     Entry::Event(report) => Some(report.clone()),
-                    Entry::Gone(_) => None,
+                    Entry::Gone(_) | Entry::Power(_) => None,
                 });
                 let key = format!("vm-events/{:016x}/{number}", self.boot);
                 (key, Command::ReportVmEvents(reports.collect()))

@@ -10,7 +10,7 @@ use waifud_model::{
     vm::{Desired, ImageRef, Mac, Phase, Vm, VmSpec},
 };
 
-pub(super) fn image() -> TemplateVersion {
+pub(crate) fn image() -> TemplateVersion {
     TemplateVersion {
         template: "debian-12".parse().unwrap(),
         version: Blake3::of(b"debian"),
@@ -24,8 +24,19 @@ pub(super) fn image() -> TemplateVersion {
     }
 }
 
+/// What may be in a CD drive.
+pub(crate) fn cd() -> TemplateVersion {
+    TemplateVersion {
+        template: "installer".parse().unwrap(),
+        version: Blake3::of(b"installer"),
+        virtual_size: ByteSize::mib(12),
+        format: ImageFormat::Iso,
+        ..image()
+    }
+}
+
 /// A VM that shall run, of the first generation.
-pub(super) fn vm(seed: u8) -> Vm {
+pub(crate) fn vm(seed: u8) -> Vm {
     let ip = Ipv4Addr::new(10, 77, 1, seed);
     Vm {
         id: VmId::from_random([seed; 16]),

@@ -20,6 +20,10 @@ pub struct Settings {
     pub look_again: Duration,
     /// Changes of the replicated state that follow each other within this time are taken together.
     pub settle: Duration,
+    /// How long one look at a VM, or one step, may take before it is given up and tried again; fetching an image may take as
+    /// long as it takes. All that answers by itself does so in less: libvirt in half a minute, `qemu-img` in seconds. This is
+    /// for a file system that does not.
+    pub step_within: Duration,
     /// VMs that are changed at the same time. More would only compete for the disk and for libvirt.
     pub at_once: usize,
     /// Different at every start of the daemon: with it the keys of reports are never used twice.
@@ -38,6 +42,7 @@ impl Settings {
             sweep: Duration::from_secs(30),
             look_again: Duration::from_mins(5),
             settle: Duration::from_millis(20),
+            step_within: Duration::from_mins(2),
             at_once: 4,
             boot,
         }

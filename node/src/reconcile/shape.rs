@@ -2,12 +2,12 @@
 
 use crate::{
     console::SerialLogs,
-    hypervisor::{Accel, Boot, Cpus, Disk, DiskCache, DomainSpec, Machine, Memory, Nic, Smbios},
+    hypervisor::{Accel, Boot, Card, Cpus, Disk, DiskCache, DomainSpec, ExtraDisk, Machine, Memory, Nic, Smbios},
     net::Attachment,
     volumes::Volume,
 };
 use std::path::PathBuf;
-use waifud_model::{cloud_init::Datasource, node::Arch, vm::Vm};
+use waifud_model::{cloud_init::Datasource, hardware::bridge_mac, node::Arch, vm::Vm};
 
 /// What all domains of a node have in common.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,12 +24,25 @@ pub struct Shape {
     pub console_dir: PathBuf,
 }
 
+/// The files that a domain has open.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Files {
+    /// Its root disk.
+    pub root: Volume,
+    /// Its further disks.
+    pub disks: Vec<ExtraDisk>,
+    /// What is in its CD drive.
+    pub cd: Option<PathBuf>,
+    /// Its seed, if it has one.
+    pub seed: Option<PathBuf>,
+}
+
 /// NoCloud by the serial number. cloud-init 22.4 knows this spelling, and so do newer versions.
 const NO_CLOUD: &str = "ds=nocloud-net;s=http://169.254.169.254/";
 
 /// What tells cloud-init in a stock image whom to ask (`tools/ds-identify` of cloud-init 22.4: `dscheck_NoCloud`,
 /// `ec2_identify_platform`, `dscheck_OpenStack`).
-fn smbios(vm: &Vm) -> Smbios {
+pub(super) fn smbios(vm: &Vm) -> Smbios {
     let (manufacturer, product, serial) = match vm.spec.cloud_init.datasource {
         // With a serial number that names a seed, cloud-init goes past the disk when it sets up the network.
         Datasource::NoCloud if vm.spec.cloud_init.network_config.is_some() => ("waifud", "waifud VM", String::new()),
@@ -41,10 +54,16 @@ fn smbios(vm: &Vm) -> Smbios {
     Smbios { manufacturer: manufacturer.to_owned(), product: product.to_owned(), serial }
 }
 
+/// The network cards of a VM on bridges of its host, in order.
+pub(super) fn cards(vm: &Vm) -> Vec<Card> {
+    let bridges = (0..).zip(&vm.spec.hardware.bridges);
+    bridges.map(|(number, bridge)| Card { mac: bridge_mac(vm.ip, number), bridge: bridge.clone() }).collect()
+}
+
 impl Shape {
-    /// The domain of `vm`, with its seed, if it has one.
+    /// The domain of `vm`.
     #[must_use]
-    pub fn domain(&self, vm: &Vm, volume: Volume, seed: Option<PathBuf>, attachment: Attachment) -> DomainSpec {
+    pub fn domain(&self, vm: &Vm, files: Files, attachment: Attachment) -> DomainSpec {
         let current = vm.spec.cpus;
         DomainSpec {
             vm: vm.id,
@@ -52,9 +71,9 @@ impl Shape {
             title: vm.name.clone(),
             // Room to grow while it runs. Each possible CPU costs the guest some memory, so not more than four times.
             cpus: Cpus { current, most: self.threads.min(current.saturating_mul(4)).max(current) },
-            // No room here: until its balloon driver runs, a guest may use all it boots with.
-            memory: Memory { current: vm.spec.memory, most: vm.spec.memory },
-            disk: Disk { path: volume.path, format: volume.format, cache: self.cache },
+            // Until its balloon driver runs, a guest may use all it boots with: that is what is promised to it.
+            memory: Memory { current: vm.spec.memory, most: vm.spec.memory_promised() },
+            disk: self.disk(files.root),
             nic: Nic {
                 mac: vm.mac,
                 ip: vm.ip,
@@ -68,14 +87,20 @@ impl Shape {
             machine: Machine::usual(self.arch),
             agent: true,
             smbios: smbios(vm),
-            seed,
+            seed: files.seed,
             firmware: vm.spec.hardware.firmware,
             cpu_model: vm.spec.hardware.cpu_model.clone(),
-            disks: Vec::new(),
-            cd: None,
-            cards: Vec::new(),
+            disks: files.disks,
+            cd: files.cd,
+            cards: cards(vm),
             boot: Boot { reboots: vm.reboots, disk_life: vm.disk_life },
         }
+    }
+
+    /// A disk, as it is used on this node.
+    #[must_use]
+    pub fn disk(&self, volume: Volume) -> Disk {
+        Disk { path: volume.path, format: volume.format, cache: self.cache }
     }
 
     /// Where the guests' consoles go.

@@ -2,7 +2,7 @@
 //! bytes of an observation, published when it changes.
 
 use super::{
-    plan::{Hold, Step},
+    plan::{Hold, Pending, Plan, Step},
     ports::{Clock, Observations},
 };
 use crate::faults::lock;
@@ -13,7 +13,7 @@ use std::{
 };
 use waifud_model::{
     ids::{Generation, VmId},
-    observed::{Sighting, Sightings, VmObservation, VmState},
+    observed::{Sighting, Sightings, VmObservation, VmState, Waits},
     time::Timestamp,
 };
 
@@ -31,8 +31,16 @@ pub struct VmStatus {
     pub hold: Option<Hold>,
     /// What went wrong, until it goes well.
     pub trouble: Option<Trouble>,
+    /// What the running guest has not taken up.
+    pub pending: Vec<Pending>,
     /// How often the guest was started again after it had died, since it last ran well.
     pub restarts: u32,
+}
+
+impl VmStatus {
+    const fn new(observation: VmObservation) -> Self {
+        Self { observation, doing: None, hold: None, trouble: None, pending: Vec::new(), restarts: 0 }
+    }
 }
 
 /// What went wrong.
@@ -73,16 +81,18 @@ impl Board {
 
     /// The VM is seen so. With no generation the last one stays: what is seen does not serve the record yet.
     pub(super) fn see(&self, vm: VmId, state: VmState, generation: Option<Generation>) {
-        self.see_guest(vm, state, generation, None);
+        let waits = self.get(vm).map(|status| status.observation.waits).unwrap_or_default();
+        self.see_guest(vm, state, generation, None, waits);
     }
 
-    /// The same of a guest that was started then, if that is known.
+    /// The same of a guest that was started then, if that is known, and has not taken these up.
     pub(super) fn see_guest(
         &self,
         vm: VmId,
         state: VmState,
         generation: Option<Generation>,
         started: Option<Timestamp>,
+        waits: Waits,
     ) {
         let mut vms = lock(&self.vms);
         let before = vms.get(&vm).map(|status| status.observation);
@@ -93,11 +103,9 @@ impl Board {
         };
         // Whom it met, it met in this run.
         let met = before.filter(|seen| seen.state == state && seen.since == since).map(|seen| seen.met);
-        let waits = before.map(|seen| seen.waits).unwrap_or_default();
         let now = VmObservation { state, generation, since, met: met.unwrap_or_default(), waits };
         if before != Some(now) {
-            let fresh = || VmStatus { observation: now, doing: None, hold: None, trouble: None, restarts: 0 };
-            vms.entry(vm).or_insert_with(fresh).observation = now;
+            vms.entry(vm).or_insert_with(|| VmStatus::new(now)).observation = now;
             self.observations.publish(vm, now);
         }
     }
@@ -142,9 +150,10 @@ impl Board {
         self.update(vm, |status| status.doing = step);
     }
 
-    pub(super) fn hold(&self, vm: VmId, hold: Option<Hold>, restarts: u32) {
+    pub(super) fn hold(&self, vm: VmId, plan: &Plan, restarts: u32) {
         self.update(vm, |status| {
-            status.hold = hold;
+            status.hold = plan.hold;
+            status.pending.clone_from(&plan.pending);
             status.restarts = restarts;
         });
     }

@@ -4,13 +4,13 @@
 use super::{
     execute::{Hands, StepError},
     past::Past,
-    plan::{Observed, Plan, Step, plan},
+    plan::{Observed, Plan, Recent, Step, plan},
     ports::{Fate, Intent, IntentError, Wanted},
-    reports::Reports,
+    reports::{Power, Reports},
     settings::Settings,
     status::Board,
 };
-use crate::hypervisor::DomainState;
+use crate::hypervisor::{DomainState, HypervisorError};
 use std::{ops::ControlFlow, sync::Arc, time::Duration};
 use tokio::{
     sync::{Notify, Semaphore, watch},
@@ -21,6 +21,7 @@ use waifud_model::{
     event::EventKind,
     ids::{Generation, VmId},
     observed::VmState,
+    vm::Desired,
 };
 
 /// What the supervisor says of a VM.
@@ -127,7 +128,7 @@ impl Task {
             // So that others see that the owner knows of it.
             self.shared.board.see(self.id, VmState::Pending, Some(wanted.vm.generation));
         }
-        let seen = match self.shared.hands.observe(self.id, wanted.map(|wanted| &wanted.vm)).await {
+        let seen = match self.in_time(self.shared.hands.observe(self.id, wanted)).await {
             Ok(seen) => seen,
             Err(error) => return self.failed(None, &error, wanted),
         };
@@ -149,7 +150,8 @@ impl Task {
                 }
             }
         }
-        let recent = self.past.recent(&self.shared.settings, Instant::now());
+        let wished_at = wanted.and_then(|wanted| wanted.wished_at);
+        let recent = Recent { wished_at, ..self.past.recent(&self.shared.settings, Instant::now()) };
         let plan = plan(wanted.map(|wanted| &wanted.vm), &seen, &recent, &self.shared.settings.patience);
         self.show(wanted, &seen, &plan);
         if plan.steps.is_empty() {
@@ -157,14 +159,14 @@ impl Task {
             return self.rest_until(plan.hold.and_then(super::plan::Hold::look_again));
         }
         if plan.steps == self.taken {
-            return self.failed(plan.steps.first().copied(), &StepError::NoEffect, wanted);
+            return self.failed(plan.steps.first().cloned(), &StepError::NoEffect, wanted);
         }
         for step in &plan.steps {
-            match self.take(*step, wanted, &seen).await {
+            match self.take(step, wanted, &seen).await {
                 Ok(true) => {}
                 // Something else is wanted now; the rest of this plan may be wrong.
                 Ok(false) => return ControlFlow::Continue(Wait::No),
-                Err(error) => return self.failed(Some(*step), &error, wanted),
+                Err(error) => return self.failed(Some(step.clone()), &error, wanted),
             }
         }
         self.shared.board.doing(self.id, None);
@@ -173,20 +175,21 @@ impl Task {
     }
 
     /// Takes a step; false if it was left because the wish changed.
-    async fn take(&mut self, step: Step, wanted: Option<&Wanted>, seen: &Observed) -> Result<bool, StepError> {
+    async fn take(&mut self, step: &Step, wanted: Option<&Wanted>, seen: &Observed) -> Result<bool, StepError> {
         if self.wish.has_changed().unwrap_or(true) {
             return Ok(false);
         }
         let shared = Arc::clone(&self.shared);
-        shared.board.doing(self.id, Some(step));
-        if matches!(step, Step::CreateVolume | Step::ReserveAddress | Step::DefineDomain | Step::Start) {
+        shared.board.doing(self.id, Some(step.clone()));
+        if matches!(step, Step::EnsureRoot) {
             shared.board.fetched(self.id);
         }
         match step {
             Step::ReportShutDown => self.report(wanted, EventKind::Stopped, None, true),
+            Step::ReportNotStarted => self.not_started(wanted),
             Step::ConfirmGone => shared.reports.gone(self.id),
             // A download may take long, and needs no turn: it competes for nothing that the others use.
-            Step::EnsureImage => tokio::select! {
+            Step::EnsureImage | Step::EnsureCd => tokio::select! {
                 biased;
                 _ = self.wish.changed() => {
                     self.wish.mark_changed();
@@ -197,11 +200,32 @@ impl Task {
             _ => {
                 // The semaphore is never closed.
                 let _turn = shared.turns.acquire().await.ok();
-                shared.hands.take(step, self.id, wanted, seen, &*shared.intent).await?;
+                let taken = self.in_time(shared.hands.take(step, self.id, wanted, seen, &*shared.intent)).await;
+                if let (Step::Adjust(adjust), Err(StepError::Hypervisor(HypervisorError::NotLive { why, .. }))) =
+                    (step, &taken)
+                {
+                    // No failure: it waits for the next start.
+                    self.past.refused(*adjust, why.to_string());
+                    return Ok(true);
+                }
+                taken?;
             }
         }
         self.past.did(step, wanted.map(|wanted| &wanted.vm), Instant::now());
         Ok(true)
+    }
+
+    /// Gives up what takes too long. Every step may be broken off at any moment: the next look sees how far it came.
+    async fn in_time<T>(&self, work: impl Future<Output = Result<T, StepError>>) -> Result<T, StepError> {
+        let within = self.shared.settings.step_within;
+        tokio::time::timeout(within, work).await.unwrap_or(Err(StepError::TooLong(within)))
+    }
+
+    /// The wish becomes what is: a VM that is not started with its host stays off until somebody starts it.
+    fn not_started(&self, wanted: Option<&Wanted>) {
+        if let Some(Wanted { vm, .. }) = wanted {
+            self.shared.reports.power(Power { vm: self.id, desired: Desired::Stopped, expect: vm.generation });
+        }
     }
 
     fn report(&self, wanted: Option<&Wanted>, kind: EventKind, detail: Option<String>, by_guest: bool) {
@@ -213,8 +237,8 @@ impl Task {
     fn show(&self, wanted: Option<&Wanted>, seen: &Observed, plan: &Plan) {
         let board = &self.shared.board;
         let started = seen.domain.as_ref().and_then(|domain| domain.since);
-        board.see_guest(self.id, plan.state, generation_of(wanted, plan), started);
-        board.hold(self.id, plan.hold, self.past.restarts());
+        board.see_guest(self.id, plan.state, generation_of(wanted, plan), started, plan.waits());
+        board.hold(self.id, plan, self.past.restarts());
     }
 
     fn well(&mut self) {

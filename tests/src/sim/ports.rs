@@ -66,7 +66,7 @@ impl Intent for Greedy {
             let mut all = Vec::new();
             for vm in view.vms()? {
                 let image = view.template_version(&vm.spec.image.template, vm.spec.image.version)?;
-                all.push(Arc::new(Wanted { vm, image }));
+                all.push(Arc::new(Wanted { vm, image, cd: None, wished_at: None }));
             }
             Ok(all)
         });

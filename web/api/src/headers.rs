@@ -17,6 +17,9 @@ pub const APPLIED: &str = "waifu-applied";
 /// Answer: present when the data may be out of date; the value says why, in one word (`no_quorum`, `lagging`).
 pub const STALE: &str = "waifu-stale";
 
+/// Answer: what whoever asked should know although it was done, as a sentence.
+pub const WARNING: &str = "waifu-warning";
+
 /// Answer: the name of the node that answered.
 pub const NODE: &str = "waifu-node";
 

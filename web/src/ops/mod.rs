@@ -17,5 +17,6 @@ pub(crate) mod template_delete;
 pub(crate) mod token_change;
 pub(crate) mod vm_change;
 pub(crate) mod vm_create;
+pub(crate) mod vm_power;
 
 pub(crate) use propose::{Author, Done};

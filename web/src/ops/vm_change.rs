@@ -23,21 +23,8 @@ use waifud_model::{
     command::{Command, Reply},
     name::{NodeName, VmName},
     reject::Reject,
-    vm::{Desired, ImageRef, Phase, Vm},
+    vm::{ImageRef, Phase, Vm},
 };
-
-/// Starts, stops, pauses or resumes a VM. `grace` is for a stop.
-pub(crate) async fn power(
-    app: &App,
-    author: &Author,
-    name: VmName,
-    desired: Desired,
-    grace: Option<u32>,
-    expect: IfMatch,
-) -> Result<Done<wire::Vm>, Failure> {
-    let grace = checked(grace)?;
-    commit(app, author, name, |vm| Command::SetPower { vm: vm.id, desired, grace, expect: expect.0 }).await
-}
 
 /// Off and on again with a VM.
 pub(crate) async fn reboot(
@@ -51,7 +38,7 @@ pub(crate) async fn reboot(
     commit(app, author, name, |vm| Command::RebootVm { vm: vm.id, grace, expect: expect.0 }).await
 }
 
-fn checked(grace: Option<u32>) -> Result<Option<u32>, Failure> {
+pub(super) fn checked(grace: Option<u32>) -> Result<Option<u32>, Failure> {
     match grace {
         Some(seconds) if seconds > GRACE_MAX_S => {
             Err(Failure::Query(format!("grace: {seconds} seconds given; at most {GRACE_MAX_S}, a day")))
@@ -141,7 +128,7 @@ fn goes(vm: &Vm, expect: IfMatch) -> Result<(), Failure> {
 }
 
 /// Refuses what was decided on an older generation.
-fn seen(vm: &Vm, expect: IfMatch) -> Result<(), Failure> {
+pub(super) fn seen(vm: &Vm, expect: IfMatch) -> Result<(), Failure> {
     match expect.0 {
         Some(expected) if expected != vm.generation => {
             Err(about(vm, Reject::Stale { vm: vm.id, expected, actual: vm.generation }))
@@ -150,7 +137,7 @@ fn seen(vm: &Vm, expect: IfMatch) -> Result<(), Failure> {
     }
 }
 
-fn about(vm: &Vm, reject: Reject) -> Failure {
+pub(super) fn about(vm: &Vm, reject: Reject) -> Failure {
     Failure::Rejected { reject, names: Names { vms: [(vm.id, vm.name.clone())].into(), ..Names::default() } }
 }
 
@@ -219,7 +206,7 @@ async fn resolved(app: &App, update: VmUpdate) -> Result<VmChange, Failure> {
     })
 }
 
-async fn commit(
+pub(super) async fn commit(
     app: &App,
     author: &Author,
     name: VmName,

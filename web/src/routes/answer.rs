@@ -7,7 +7,10 @@ use axum::{
 };
 use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
-use waifud_api::{headers::INDEX, vm::Vm};
+use waifud_api::{
+    headers::{INDEX, WARNING},
+    vm::Vm,
+};
 use waifud_model::ids::Generation;
 
 /// A change that was made, with the object as it is now.
@@ -43,6 +46,12 @@ pub(super) fn located(path: &str, mut response: Response) -> Response {
     if let Ok(value) = HeaderValue::try_from(path) {
         response.headers_mut().insert(header::LOCATION, value);
     }
+    response
+}
+
+/// Says beside the answer what whoever asked should know.
+pub(super) fn warned(warning: &'static str, mut response: Response) -> Response {
+    response.headers_mut().insert(WARNING, HeaderValue::from_static(warning));
     response
 }
 

@@ -1,13 +1,16 @@
 //! `/vms/{name}/…`: what is done to a VM that is there.
 
-use super::answer::{tagged, vm_changed};
+use super::answer::{tagged, vm_changed, warned};
 use crate::{
     app::App,
     caller::Operator,
     conditional::IfMatch,
     extract::{Path, Query},
     idempotency::{Keyed, KeyedJson},
-    ops::{Author, vm_change},
+    ops::{
+        Author, vm_change,
+        vm_power::{self, Powered, Wish},
+    },
     problem::Failure,
 };
 use axum::{
@@ -15,7 +18,7 @@ use axum::{
     extract::State,
     response::{IntoResponse, Response},
 };
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 use waifud_api::{
     problem::Problem,
     vm::Vm,
@@ -72,10 +75,11 @@ pub(super) async fn start(
     operator: Operator,
     app: State<App>,
     name: Path<VmName>,
+    headers: HeaderMap,
     expect: IfMatch,
     key: Keyed,
 ) -> Result<Response, Failure> {
-    power(operator, app, name, expect, key, (Desired::Running, None)).await
+    power(operator, app, name, headers, expect, key, Wish { desired: Desired::Running, grace: None }).await
 }
 
 /// Stops a VM; disk and address are kept. Its guest is asked first, as by a power button.
@@ -86,10 +90,11 @@ pub(super) async fn stop(
     app: State<App>,
     name: Path<VmName>,
     Query(query): Query<GraceQuery>,
+    headers: HeaderMap,
     expect: IfMatch,
     key: Keyed,
 ) -> Result<Response, Failure> {
-    power(operator, app, name, expect, key, (Desired::Stopped, query.grace)).await
+    power(operator, app, name, headers, expect, key, Wish { desired: Desired::Stopped, grace: query.grace }).await
 }
 
 /// Holds a VM still: no instruction of its guest is run until it is resumed. Its memory is kept.
@@ -99,10 +104,11 @@ pub(super) async fn pause(
     operator: Operator,
     app: State<App>,
     name: Path<VmName>,
+    headers: HeaderMap,
     expect: IfMatch,
     key: Keyed,
 ) -> Result<Response, Failure> {
-    power(operator, app, name, expect, key, (Desired::Paused, None)).await
+    power(operator, app, name, headers, expect, key, Wish { desired: Desired::Paused, grace: None }).await
 }
 
 /// Lets a VM that is held still go on.
@@ -112,22 +118,29 @@ pub(super) async fn resume(
     operator: Operator,
     app: State<App>,
     name: Path<VmName>,
+    headers: HeaderMap,
     expect: IfMatch,
     key: Keyed,
 ) -> Result<Response, Failure> {
-    power(operator, app, name, expect, key, (Desired::Running, None)).await
+    power(operator, app, name, headers, expect, key, Wish { desired: Desired::Running, grace: None }).await
 }
 
+/// Where the cluster cannot agree now, the VM's node does it alone; the header `waifu-warning` then says so.
 async fn power(
     Operator(caller): Operator,
     State(app): State<App>,
     Path(name): Path<VmName>,
+    headers: HeaderMap,
     expect: IfMatch,
     Keyed(key): Keyed,
-    (desired, grace): (Desired, Option<u32>),
+    wish: Wish,
 ) -> Result<Response, Failure> {
-    let done = vm_change::power(&app, &Author { actor: caller.actor, key }, name, desired, grace, expect).await?;
-    Ok(vm_changed(StatusCode::OK, done))
+    let author = Author { actor: caller.actor.clone(), key };
+    Ok(match vm_power::power(&app, &author, &caller, &headers, name, wish, expect).await? {
+        Powered::Agreed(done) => vm_changed(StatusCode::OK, *done),
+        Powered::Alone(vm) => warned(vm_power::ALONE, tagged(vm.generation, Json(vm).into_response())),
+        Powered::Passed(answer) => answer,
+    })
 }
 
 /// Off and on again with a VM, which takes up what waits for its next start.

@@ -8,7 +8,9 @@ use waifud_model::{
     ids::Generation,
     observed::{VmObservation, VmState},
     time::Timestamp,
+    vm::Desired,
 };
+use waifud_web::ports::Known;
 
 const WEB_1: &str = r##"{"name":"web-1","template":"tiny","cpus":2,"memory":"1G","labels":{"env":"prod"},"user_data":"#cloud-config\npackages: [vim]\n"}"##;
 
@@ -273,16 +275,24 @@ async fn the_owner_tells_what_went_wrong() {
     let failed = VmObservation::new(VmState::Failed, Generation(1), Timestamp(NOW.0 + 1));
     far.hear_of(2, vm.id, failed);
     let message = "no space left on device".to_owned();
-    far.tasks.errors.lock().unwrap().insert(vm.id, LastError { message, at: None, attempts: Some(3), next_try: None });
+    let known = Known {
+        last_error: Some(LastError { message, at: None, attempts: Some(3), next_try: None }),
+        doing: Some("making the root disk".to_owned()),
+        restarts: 2,
+        ..Known::default()
+    };
+    far.tasks.known.lock().unwrap().insert(vm.id, known);
 
     let shown = near.get("/api/v1/vms/web-1").await.json();
     expect![[r#"
         {
+          "doing": "making the root disk",
           "last_error": {
             "attempts": 3,
             "message": "no space left on device"
           },
           "pending": false,
+          "restarts": 2,
           "since": "2025-10-09T08:53:20.001Z",
           "state": "failed"
         }"#]]
@@ -300,4 +310,37 @@ async fn the_owner_tells_what_went_wrong() {
           "state": "pending"
         }"#]]
     .assert_eq(&serde_json::to_string_pretty(&unheard["status"]).unwrap());
+}
+
+#[tokio::test]
+async fn power_goes_without_quorum_where_the_owner_is_reached() {
+    let house = House::start(3).await;
+    let [owner, other] = [&house.nodes[0], &house.nodes[1]];
+    let created = owner.post("/api/v1/vms", r#"{"name":"web-1","template":"tiny","node":"n1"}"#).await;
+    let vm: Vm = serde_json::from_value(created.json()["vm"].clone()).unwrap();
+    let index = created.header("waifu-index").parse().unwrap();
+    assert!(other.consensus.wait_applied(index, std::time::Duration::from_secs(10)).await);
+    house.lose_quorum();
+
+    let stopped = owner.post("/api/v1/vms/web-1/stop?grace=5", "").await;
+    assert_eq!(stopped.status, 200, "{}", stopped.text());
+    assert!(stopped.header("waifu-warning").contains("could not agree"));
+    assert_eq!((&stopped.json()["desired"], &stopped.json()["generation"]), (&"stopped".into(), &1.into()));
+    // From another node it is passed on; what was decided on another generation is not done.
+    let started = other.post("/api/v1/vms/web-1/start", "").await;
+    assert_eq!(started.status, 200, "{}", started.text());
+    assert!(started.header("waifu-warning").contains("could not agree"));
+    let stale =
+        http::Request::post("/api/v1/vms/web-1/stop").header("if-match", "\"7\"").body(axum::body::Body::empty());
+    assert_eq!(other.call(stale.unwrap()).await.status, 412);
+    assert_eq!(
+        *owner.tasks.alone.lock().unwrap(),
+        [(vm.id, Desired::Stopped, Some(5)), (vm.id, Desired::Running, None)]
+    );
+
+    // Nobody else may: a node that is cut off cannot know whether the owner does something.
+    house.cut();
+    let refused = other.post("/api/v1/vms/web-1/stop", "").await;
+    assert_eq!(refused.json()["code"], "no_quorum");
+    assert!(other.tasks.alone.lock().unwrap().is_empty());
 }

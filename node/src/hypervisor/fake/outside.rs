@@ -44,11 +44,13 @@ impl FakeHypervisor {
 
     /// Somebody takes the definition away with another tool. A guest that is on runs on without one.
     pub fn undefine_outside(&self, vm: VmId) {
-        let guests = &mut lock(&self.world).guests;
-        if let Some(guest) = guests.get_mut(&vm) {
-            guest.spec = None;
-            if !guest.state.is_active() {
-                guests.remove(&vm);
+        {
+            let guests = &mut lock(&self.world).guests;
+            if let Some(guest) = guests.get_mut(&vm) {
+                guest.spec = None;
+                if !guest.state.is_active() {
+                    guests.remove(&vm);
+                }
             }
         }
         self.emit(Some(vm), Happening::Definition);

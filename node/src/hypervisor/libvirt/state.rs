@@ -9,10 +9,16 @@ pub(super) fn domain_state(state: u32, reason: u32) -> DomainState {
         sys::VIR_DOMAIN_SHUTOFF => DomainState::Off(off_reason(reason)),
         sys::VIR_DOMAIN_CRASHED => DomainState::Off(OffReason::Crashed),
         sys::VIR_DOMAIN_SHUTDOWN => DomainState::ShuttingDown,
-        sys::VIR_DOMAIN_PMSUSPENDED => DomainState::Paused(PauseReason::Asked),
+        sys::VIR_DOMAIN_PMSUSPENDED => DomainState::Paused(PauseReason::Busy),
         sys::VIR_DOMAIN_PAUSED => match reason {
             sys::VIR_DOMAIN_PAUSED_IOERROR => DomainState::Paused(PauseReason::DiskError),
             sys::VIR_DOMAIN_PAUSED_SHUTTING_DOWN => DomainState::ShuttingDown,
+            sys::VIR_DOMAIN_PAUSED_MIGRATION
+            | sys::VIR_DOMAIN_PAUSED_SAVE
+            | sys::VIR_DOMAIN_PAUSED_DUMP
+            | sys::VIR_DOMAIN_PAUSED_SNAPSHOT
+            | sys::VIR_DOMAIN_PAUSED_POSTCOPY
+            | sys::VIR_DOMAIN_PAUSED_POSTCOPY_FAILED => DomainState::Paused(PauseReason::Busy),
             _ => DomainState::Paused(PauseReason::Asked),
         },
         _ => DomainState::Running,

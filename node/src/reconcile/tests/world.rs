@@ -1,8 +1,9 @@
 //! A cluster of one node in memory: records, quorum, and what came of what the node said.
 
+use super::taps::Tap;
 use crate::{
     hypervisor::{
-        Accel, DiskCache,
+        Accel, DiskCache, Hypervisor as _, Live,
         fake::{FakeHypervisor, HypervisorOp},
     },
     images::fake::FakeImages,
@@ -73,7 +74,10 @@ impl Intent for Ports {
         if !cluster.ready {
             return Err(IntentError::NotReady);
         }
-        let wanted = |vm: &Vm| Arc::new(Wanted { vm: vm.clone(), image: Some(samples::image()) });
+        let wanted = |vm: &Vm| {
+            let cd = vm.spec.hardware.cd.is_some().then(samples::cd);
+            Arc::new(Wanted { vm: vm.clone(), image: Some(samples::image()), cd, wished_at: None })
+        };
         Ok(cluster.vms.values().map(wanted).collect())
     }
 
@@ -117,6 +121,16 @@ impl Proposer for Ports {
                         cluster.reports.push(report);
                     }
                 }
+                Command::SetPower { vm, desired, grace, expect } => {
+                    let Some(vm) = cluster.vms.get_mut(&vm) else {
+                        return Err(ProposeFailure::Refused(Reject::NoSuchVm(vm)));
+                    };
+                    let (actual, expected) = (vm.generation, expect.unwrap_or(vm.generation));
+                    if expected != actual {
+                        return Err(ProposeFailure::Refused(Reject::Stale { vm: vm.id, expected, actual }));
+                    }
+                    (vm.desired, vm.grace, vm.generation) = (desired, grace, actual.next());
+                }
                 other => panic!("reconcile never proposes {other:?}"),
             }
             Ok(())
@@ -152,10 +166,20 @@ pub(super) struct World {
     pub(super) network: Arc<FakeNetwork>,
     ports: Arc<Ports>,
     reconciler: Option<Reconciler>,
+    tap: Option<Arc<Tap>>,
 }
 
 impl World {
     pub(super) fn start() -> Self {
+        Self::start_with(None)
+    }
+
+    /// With a tap on everything that reconcile works with.
+    pub(super) fn start_tapped(tap: &Arc<Tap>) -> Self {
+        Self::start_with(Some(Arc::clone(tap)))
+    }
+
+    fn start_with(tap: Option<Arc<Tap>>) -> Self {
         let cluster = Cluster {
             vms: BTreeMap::new(),
             fates: BTreeMap::new(),
@@ -178,6 +202,7 @@ impl World {
                 epoch: Instant::now(),
             }),
             reconciler: None,
+            tap,
         };
         world.hypervisor.plug(world.volumes.clone());
         world.begin();
@@ -186,11 +211,12 @@ impl World {
 
     /// waifud starts (again).
     pub(super) fn begin(&mut self) {
+        let tap = self.tap.as_ref();
         let edges = Edges {
-            hypervisor: self.hypervisor.clone(),
-            volumes: self.volumes.clone(),
-            images: self.images.clone(),
-            network: self.network.clone(),
+            hypervisor: tap.map_or(self.hypervisor.clone() as _, |tap| tap.hypervisor(self.hypervisor.clone())),
+            volumes: tap.map_or(self.volumes.clone() as _, |tap| tap.volumes(self.volumes.clone())),
+            images: tap.map_or(self.images.clone() as _, |tap| tap.images(self.images.clone())),
+            network: tap.map_or(self.network.clone() as _, |tap| tap.network(self.network.clone())),
             intent: self.ports.clone(),
             proposer: self.ports.clone(),
             observations: self.ports.clone(),
@@ -239,6 +265,12 @@ impl World {
                 vm.generation = before.next();
             }
         });
+    }
+
+    /// What people are shown of it by its owner.
+    pub(super) fn pending(&self, id: VmId) -> Vec<String> {
+        let pending = self.reconciler().status(id).map(|status| status.pending).unwrap_or_default();
+        pending.into_iter().map(|p| format!("{}: {} → {}: {}", p.field, p.now, p.wanted, p.why)).collect()
     }
 
     pub(super) fn set_power(&self, id: VmId, desired: Desired) {
@@ -308,6 +340,23 @@ impl World {
         if tokio::time::timeout(patience, wait).await.is_err() {
             panic!("never: {what}; {:#?}", self.reconciler().statuses());
         }
+    }
+
+    /// The same of something that has to be asked for.
+    pub(super) async fn until_async(&self, what: &str, mut is_true: impl AsyncFnMut() -> bool) {
+        let wait = async {
+            while !is_true().await {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        if tokio::time::timeout(Duration::from_secs(3600), wait).await.is_err() {
+            panic!("never: {what}; {:#?}", self.reconciler().statuses());
+        }
+    }
+
+    /// What a guest that is on has.
+    pub(super) async fn live(&self, id: VmId) -> Live {
+        self.hypervisor.find(id).await.unwrap().and_then(|domain| domain.live).unwrap()
     }
 
     /// Waits until a VM is observed so.

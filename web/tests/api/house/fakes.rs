@@ -19,7 +19,6 @@ use tokio::{
 use waifud_api::{
     console::{FromConsole, LogsQuery, Seat},
     doctor::{Check, Finding},
-    vm::LastError,
 };
 use waifud_model::{
     digest::{Blake3, Sha256},
@@ -28,11 +27,12 @@ use waifud_model::{
     state::ClusterInfo,
     template::ImageFormat,
     time::Timestamp,
+    vm::{Desired, Vm},
 };
 use waifud_web::console::{Attached, ConsoleError, Consoles, Heard, Line, Log, Said, Viewer};
 use waifud_web::ports::{
-    Clock, Doctor, ImageSource, Images, ImportError, Imported, JoinTokens, MintError, MintedToken, Observed, Observer,
-    Random, Tasks,
+    Clock, Doctor, ImageSource, Images, ImportError, Imported, JoinTokens, Known, MintError, MintedToken, Observed,
+    Observer, PowerError, Random, Tasks,
 };
 
 #[derive(Debug)]
@@ -89,14 +89,25 @@ impl Images for FakeImages {
 
 #[derive(Debug, Default)]
 pub(crate) struct FakeTasks {
-    pub(crate) errors: Mutex<BTreeMap<VmId, LastError>>,
+    pub(crate) known: Mutex<BTreeMap<VmId, Known>>,
+    /// What was done without the cluster.
+    pub(crate) alone: Mutex<Vec<(VmId, Desired, Option<u32>)>>,
     pub(crate) broken: AtomicBool,
 }
 
+#[async_trait]
 impl Tasks for FakeTasks {
-    fn last_error(&self, vm: VmId) -> Option<LastError> {
+    fn known(&self, vm: VmId) -> Option<Known> {
         assert!(!self.broken.load(Ordering::SeqCst), "a fault of the program");
-        self.errors.lock().unwrap().get(&vm).cloned()
+        self.known.lock().unwrap().get(&vm).cloned()
+    }
+
+    async fn power(&self, vm: &Vm, desired: Desired, grace: Option<u32>) -> Result<(), PowerError> {
+        if desired == Desired::Paused && vm.desired == Desired::Stopped {
+            return Err(PowerError::NotRunning);
+        }
+        self.alone.lock().unwrap().push((vm.id, desired, grace));
+        Ok(())
     }
 }
 

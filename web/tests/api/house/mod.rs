@@ -180,6 +180,14 @@ impl House {
         self.wire.deafen(None);
     }
 
+    /// No majority agrees on anything any more, though the nodes reach each other.
+    pub(crate) fn lose_quorum(&self) {
+        self.wire.mute();
+        for (node, n) in self.nodes.iter().zip(1..) {
+            node.liveness.send_modify(|liveness| liveness.alive = BTreeSet::from([node_id(n)]));
+        }
+    }
+
     /// Cuts all nodes off from each other, and lets each see it.
     pub(crate) fn cut(&self) {
         self.wire.cut();

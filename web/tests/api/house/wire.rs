@@ -27,6 +27,8 @@ use waifud_web::{
 pub(crate) struct Wire {
     nodes: Mutex<BTreeMap<NodeId, Arc<Node>>>,
     cut: AtomicBool,
+    /// Consensus alone gets nothing through.
+    mute: AtomicBool,
     /// Whom nobody reaches.
     deaf: Mutex<Option<NodeId>>,
 }
@@ -40,8 +42,16 @@ impl Wire {
         self.cut.store(true, Ordering::SeqCst);
     }
 
+    pub(crate) fn mute(&self) {
+        self.mute.store(true, Ordering::SeqCst);
+    }
+
     pub(crate) fn deafen(&self, node: Option<NodeId>) {
         *self.deaf.lock().unwrap() = node;
+    }
+
+    fn vote(&self, to: NodeId) -> Option<Arc<Node>> {
+        if self.mute.load(Ordering::SeqCst) { None } else { self.reach(to) }
     }
 
     fn reach(&self, to: NodeId) -> Option<Arc<Node>> {
@@ -77,13 +87,13 @@ fn unreachable(node: NodeId) -> TransportError {
 #[async_trait]
 impl Transport for End {
     async fn call(&self, to: NodeId, kind: RpcKind, body: Bytes, _: Duration) -> Result<Bytes, TransportError> {
-        let node = self.wire.reach(to).ok_or_else(|| unreachable(to))?;
+        let node = self.wire.vote(to).ok_or_else(|| unreachable(to))?;
         let served = node.consensus.serve_call(self.from, kind, body).await;
         served.map_err(|error| TransportError::Broken { node: to, why: error.to_string() })
     }
 
     async fn send_snapshot(&self, to: NodeId, header: Bytes, file: PathBuf) -> Result<Bytes, TransportError> {
-        let node = self.wire.reach(to).ok_or_else(|| unreachable(to))?;
+        let node = self.wire.vote(to).ok_or_else(|| unreachable(to))?;
         let broken = |why: String| TransportError::Broken { node: to, why };
         let file = tokio::fs::File::open(file).await.map_err(|error| broken(error.to_string()))?;
         node.consensus.serve_snapshot(self.from, header, file).await.map_err(|error| broken(error.to_string()))
