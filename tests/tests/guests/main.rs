@@ -16,3 +16,4 @@ mod shell;
 mod support;
 mod survival;
 mod upgrade;
+mod verbs;
