@@ -6,12 +6,10 @@ use super::{
     support::{ctl, three_with_tiny, tiny, until},
 };
 use anyhow::{Context, Result};
+
 use waifud_api::{exit::Exit, vm::Vm};
 use waifud_model::observed::{VmState, Waiting};
-use waifud_tests::{
-    cluster::{Cluster, wait},
-    lab::SOON,
-};
+use waifud_tests::cluster::{Cluster, SOON, wait};
 
 /// A place on the root disk far behind the image: what is written there is the guest's own.
 const MARK: &str = "dd bs=512 seek=200000 conv=notrunc of=/dev/vda";
@@ -113,7 +111,7 @@ async fn another_name(cluster: &Cluster, guest: Guest) -> Result<Guest> {
     assert_eq!(gone.status.code(), Some(i32::from(Exit::NotFound.code())));
     until(&cluster.client(3), "shop-1", VmState::Running).await?;
     wait("the title", async || {
-        guest.virsh(cluster, &["dumpxml", &guest.id]).ok()?.contains("<title>shop-1</title>").then_some(())
+        guest.virsh(cluster, &["dumpxml", "--inactive", &guest.id]).ok()?.contains("<title>shop-1</title>").then_some(())
     })
     .await?;
     Ok(guest)
