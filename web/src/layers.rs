@@ -10,8 +10,8 @@
 use crate::{
     app::App,
     leftover::Leftover,
-    ports::draw,
     problem::{Failure, Told, respond},
+    request_id,
 };
 use axum::{
     body::{Body, to_bytes},
@@ -20,30 +20,29 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use futures::FutureExt;
-use http::{HeaderMap, HeaderValue, header};
+use http::header;
 use std::{panic::AssertUnwindSafe, time::Duration};
 use tokio::time::Instant;
 use tracing::Instrument;
-use waifud_api::headers::{PROBLEM_JSON, REQUEST_ID};
+use waifud_api::headers::PROBLEM_JSON;
 
 /// How long a request that is no transfer may take: a proposal answers within two seconds, a create tries a few times.
 const DEADLINE: Duration = Duration::from_secs(15);
-
-/// Longest request id that is taken over from a client.
-const ID_MAX: usize = 64;
 
 /// How much of a library's error text is read.
 const TEXT_MAX: usize = 4096;
 
 /// The outermost layer.
-pub(crate) async fn observed(State(app): State<App>, request: Request, next: Next) -> Response {
+pub(crate) async fn observed(State(app): State<App>, mut request: Request, next: Next) -> Response {
     let began = Instant::now();
-    let id = id(&app, request.headers());
+    let id = request_id::take(&app, request.headers());
+    // Whoever passes the request on to another node finds the id here, and the other node takes it over.
+    request_id::put(request.headers_mut(), &id);
     let method = request.method().clone();
     let route = request.extensions().get::<MatchedPath>().map_or("(panel)", MatchedPath::as_str).to_owned();
     let span = tracing::info_span!("request", %id, %method, path = request.uri().path());
     let (leftover, request) = Leftover::of(request);
-    let inner = AssertUnwindSafe(next.run(request)).catch_unwind();
+    let inner = AssertUnwindSafe(request_id::within(id.clone(), next.run(request))).catch_unwind();
     let response = async {
         match inner.await {
             Ok(response) => in_form(response).await,
@@ -65,18 +64,6 @@ pub(crate) async fn deadline(request: Request, next: Next) -> Response {
     match tokio::time::timeout(DEADLINE, next.run(request)).await {
         Ok(response) => response,
         Err(_) => Failure::TimedOut(DEADLINE).into_response(),
-    }
-}
-
-/// The client's id for the request, if it is a decent one, or a fresh one.
-fn id(app: &App, headers: &HeaderMap) -> String {
-    let decent = |text: &&str| {
-        (1..=ID_MAX).contains(&text.len())
-            && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
-    };
-    match headers.get(REQUEST_ID).and_then(|value| value.to_str().ok()).filter(decent) {
-        Some(id) => id.to_owned(),
-        None => format!("{:016x}", u64::from_le_bytes(draw(app.random.as_ref()))),
     }
 }
 
@@ -112,8 +99,6 @@ fn named(mut response: Response, id: &str) -> Response {
         }
         *response.body_mut() = body;
     }
-    if let Ok(value) = HeaderValue::from_str(id) {
-        response.headers_mut().insert(REQUEST_ID, value);
-    }
+    request_id::put(response.headers_mut(), id);
     response
 }

@@ -8,6 +8,7 @@ use crate::{
     app::App,
     caller::Caller,
     ports::{ForwardError, Known},
+    request_id,
 };
 use axum::body::{Body, to_bytes};
 use http::{HeaderMap, Request};
@@ -78,7 +79,10 @@ enum AskError {
 }
 
 async fn ask(app: &App, caller: &Caller, vm: &Vm) -> Result<wire::Vm, AskError> {
-    let request = Request::get(paths::vm(paths::VM, &vm.name)).header(HOPS, "1").body(Body::empty())?;
+    let mut request = Request::get(paths::vm(paths::VM, &vm.name)).header(HOPS, "1").body(Body::empty())?;
+    if let Some(id) = request_id::current() {
+        request_id::put(request.headers_mut(), &id);
+    }
     let response = app.forwarder.forward(vm.node, caller, request).await?;
     if !response.status().is_success() {
         return Err(AskError::Status(response.status()));

@@ -76,7 +76,8 @@ pub trait Forwarder: Send + Sync + fmt::Debug {
     /// Sends `request` on behalf of `caller` and gives the answer, its body still streaming.
     ///
     /// The caller's identity travels in [`Caller::HEADER`], which the other side believes because the stream is
-    /// authenticated as a member's. The deadline is the asker's business: dropping the future gives up.
+    /// authenticated as a member's. The deadline is the asker's business: dropping the future gives up. Headers are passed
+    /// on as they are, the request's id among them.
     ///
     /// # Errors
     /// If the node cannot be reached or breaks off before the answer's head.

@@ -165,7 +165,7 @@ impl Handle {
                 return ProposalAnswer::ClockSkew { offset_ms: liveness.clock_offset_ms };
             }
         }
-        let Proposal { request, actor, command } = proposal;
+        let Proposal { request, actor, command, request_id: _ } = proposal;
         let logged = match Logged::encode(&Envelope { request, actor, at: (self.inner.config.clock)(), command }) {
             Ok(logged) => logged,
             Err(error) => return ProposalAnswer::Halted { why: format!("a command cannot be encoded: {error}") },

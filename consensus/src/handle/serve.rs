@@ -55,7 +55,12 @@ impl Handle {
             RpcKind::Propose => {
                 let proposal: Proposal = wire::unpack_named(&body)?;
                 own_account(from, &proposal.actor)?;
-                wire::pack_named(&self.serve_proposal(proposal).await)
+                let id = proposal.request_id.clone();
+                let answer = self.serve_proposal(proposal).await;
+                if let Some(id) = id {
+                    tracing::debug!(%id, %from, index = answer.index(), "a proposal of another node was answered");
+                }
+                wire::pack_named(&answer)
             }
             RpcKind::ReadIndex => wire::pack_named(&self.read_index().await),
         };

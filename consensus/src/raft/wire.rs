@@ -83,6 +83,10 @@ pub struct Proposal {
     pub actor: Actor,
     /// What is asked.
     pub command: Command,
+    /// The id under which the client's request stands in the logs of the nodes it comes by. It ends at the leader: the log of
+    /// the cluster does not have it. Nodes that do not know of it yet leave it out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<String>,
 }
 
 /// What a node that was taken for the leader says to a proposal.
@@ -124,6 +128,14 @@ pub(crate) enum ProposalAnswer {
 }
 
 impl ProposalAnswer {
+    /// Where in the log it is, if it got there.
+    pub(crate) fn index(&self) -> Option<u64> {
+        match self {
+            Self::Accepted { index, .. } | Self::Rejected { index, .. } => Some(*index),
+            Self::NotLeader { .. } | Self::Unknown | Self::ClockSkew { .. } | Self::Halted { .. } => None,
+        }
+    }
+
     /// What applying the entry gave.
     pub(crate) fn of(id: &LogId, outcome: Outcome) -> Self {
         let index = id.index();

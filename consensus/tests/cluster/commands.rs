@@ -23,7 +23,12 @@ fn actor() -> Actor {
 /// A proposal under a key of its own.
 pub(crate) fn proposal(key: &str, command: Command) -> Proposal {
     let body = Blake3::of(format!("{command:?}").as_bytes());
-    Proposal { request: RequestKey { key: key.into(), body, origin: Origin::Client }, actor: actor(), command }
+    Proposal {
+        request: RequestKey { key: key.into(), body, origin: Origin::Client },
+        actor: actor(),
+        command,
+        request_id: None,
+    }
 }
 
 fn new_node(n: u64) -> NewNode {

@@ -106,7 +106,7 @@ impl JoinDesk for Desk {
             body: Blake3::of(&applicant.fingerprint.0),
             origin: Origin::Internal,
         };
-        let proposal = Proposal { request, actor: Actor::Node(self.me), command };
+        let proposal = Proposal { request, actor: Actor::Node(self.me), command, request_id: None };
         match self.consensus.propose(proposal).await {
             Ok(committed) => match committed.reply {
                 Reply::Node(node) => self.admission(node.id).await,

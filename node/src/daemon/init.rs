@@ -128,7 +128,7 @@ async fn write_first_command(dir: PathBuf, id: NodeId, first: InitCluster) -> Re
             origin: Origin::Internal,
         };
         let command = Command::InitCluster(Box::new(first));
-        handle.propose(Proposal { request, actor: Actor::Node(id), command }).await?;
+        handle.propose(Proposal { request, actor: Actor::Node(id), command, request_id: None }).await?;
         let node = handle.read(move |view| view.node(id)).await?;
         node.ok_or_else(|| InitError::Propose(ProposeError::Halted("the first node is not in the state".to_owned())))
     };

@@ -194,7 +194,7 @@ impl Proposer for NodeProposer {
     async fn propose(&self, key: &str, command: Command) -> Result<(), ProposeFailure> {
         // The key always comes with the same command, so the key says it all.
         let request = RequestKey { key: key.to_owned(), body: Blake3::of(key.as_bytes()), origin: Origin::Internal };
-        let proposal = Proposal { request, actor: Actor::Node(self.me), command };
+        let proposal = Proposal { request, actor: Actor::Node(self.me), command, request_id: None };
         match self.consensus.propose(proposal).await {
             Ok(_) => Ok(()),
             Err(ProposeError::Rejected { reject, .. }) => Err(ProposeFailure::Refused(reject)),

@@ -181,7 +181,7 @@ impl Writer for Creator {
         };
         let actor = Actor::Local { node: self.nodes[0], uid: 0 };
         let command = Command::CreateVm(Box::new(create));
-        let committed = self.handle.propose(Proposal { request, actor, command }).await?;
+        let committed = self.handle.propose(Proposal { request, actor, command, request_id: None }).await?;
         ensure!(!committed.replayed, "{name} was there already");
         Ok(())
     }

@@ -163,7 +163,7 @@ fn new_node(id: NodeId, peer: &Peer) -> NewNode {
 async fn propose(handle: &Handle, actor: &Actor, command: Command) -> Result<()> {
     let key = format!("{:032x}", rand::random::<u128>());
     let request = RequestKey { body: Blake3::of(key.as_bytes()), key, origin: Origin::Client };
-    handle.propose(Proposal { request, actor: actor.clone(), command }).await?;
+    handle.propose(Proposal { request, actor: actor.clone(), command, request_id: None }).await?;
     Ok(())
 }
 

@@ -109,7 +109,8 @@ impl Client {
     }
 
     async fn propose(&self, door: &Door, request: RequestKey, command: Command) -> Result<Committed, ProposeError> {
-        let proposal = Proposal { request, actor: Actor::Token(TokenId::from_random(TOKEN)), command };
+        let proposal =
+            Proposal { request, actor: Actor::Token(TokenId::from_random(TOKEN)), command, request_id: None };
         match (self.planted, &proposal.command) {
             (Some(Planted::EarlyAck), Command::CreateVm(create)) => {
                 let told = presumably(create, door.handle.status().borrow().last_log + 1);

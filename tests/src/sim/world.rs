@@ -132,7 +132,7 @@ impl World {
     async fn as_root(&self, node: NodeId, key: &str, command: Command) -> Result<()> {
         let request = RequestKey { key: key.to_owned(), body: Blake3::of(key.as_bytes()), origin: Origin::Client };
         let actor = Actor::Local { node, uid: 0 };
-        self.handle(node)?.propose(Proposal { request, actor, command }).await?;
+        self.handle(node)?.propose(Proposal { request, actor, command, request_id: None }).await?;
         Ok(())
     }
 

@@ -20,6 +20,7 @@ pub mod exit;
 pub mod filter;
 pub mod headers;
 pub mod history;
+pub mod metrics;
 pub mod net;
 pub mod node;
 pub mod paths;

@@ -13,7 +13,7 @@ use waifud_model::{
 pub const HEALTHZ: &str = "/healthz";
 /// Can the node take writes? Public. 503 with a problem if not.
 pub const READYZ: &str = "/readyz";
-/// Prometheus text.
+/// `GET` gives OpenMetrics text (query [`MetricsQuery`](crate::metrics::MetricsQuery)).
 pub const METRICS: &str = "/metrics";
 /// The OpenAPI document.
 pub const OPENAPI: &str = "/api/v1/openapi.json";

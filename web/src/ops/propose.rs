@@ -1,7 +1,10 @@
 //! Proposing a command, with what every verb needs around it: who, under which key, and names in place of ids when the
 //! cluster refuses.
 
-use crate::problem::{Failure, Names};
+use crate::{
+    problem::{Failure, Names},
+    request_id,
+};
 use waifud_consensus::{
     Committed, Handle, Proposal, ProposeError,
     state::{ReadError, View},
@@ -59,10 +62,23 @@ impl Author {
         consensus: &Handle,
         command: Command,
     ) -> Result<Result<Committed, Reject>, Failure> {
-        let proposal = Proposal { request: self.key.clone(), actor: self.actor.clone(), command };
+        let request_id = request_id::current();
+        let proposal = Proposal { request: self.key.clone(), actor: self.actor.clone(), command, request_id };
+        // The log of the cluster has no request ids. These lines are in the span of the request, which has its id, and the
+        // index is that of the command in the log, in the audit trail and on every node.
         match consensus.propose(proposal).await {
-            Ok(committed) => Ok(Ok(committed)),
-            Err(ProposeError::Rejected { reject, .. }) => Ok(Err(reject)),
+            Ok(committed) => {
+                tracing::info!(
+                    index = committed.index,
+                    replayed = committed.replayed,
+                    "the cluster agreed to a command"
+                );
+                Ok(Ok(committed))
+            }
+            Err(ProposeError::Rejected { index, reject }) => {
+                tracing::info!(index, "the cluster refused a command");
+                Ok(Err(reject))
+            }
             Err(error) => Err(Failure::Propose(error)),
         }
     }

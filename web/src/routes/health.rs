@@ -3,6 +3,8 @@
 use crate::{
     app::App,
     caller::Viewer,
+    cluster_metrics,
+    extract::Query,
     metrics,
     problem::Failure,
     standing,
@@ -11,7 +13,7 @@ use crate::{
 use axum::{Extension, extract::State, response::IntoResponse};
 use http::header;
 use std::sync::Arc;
-use waifud_api::problem::Problem;
+use waifud_api::{metrics::MetricsQuery, problem::Problem};
 use waifud_consensus::ProposeError;
 
 /// The process is up.
@@ -42,16 +44,23 @@ pub(super) async fn readyz(State(app): State<App>) -> Result<&'static str, Failu
     Ok("ready\n")
 }
 
-/// Numbers in the OpenMetrics text format.
-#[utoipa::path(get, path = "/metrics", tag = "health",
+/// Numbers in the OpenMetrics text format: of this node, or with `?cluster=true` of all of them, each sample with the label
+/// `node`, and `waifud_up` of each.
+#[utoipa::path(get, path = "/metrics", tag = "health", params(MetricsQuery),
     responses((status = 200, body = String, content_type = "application/openmetrics-text")))]
 pub(super) async fn numbers(
-    _: Viewer,
+    Viewer(caller): Viewer,
     State(app): State<App>,
     Extension(list): Extension<Arc<VmList>>,
+    Query(query): Query<MetricsQuery>,
 ) -> Result<impl IntoResponse, Failure> {
     let gauges = view::gauges(&app, &list).await?;
-    let text =
+    let mut text =
         metrics::render(&app.metrics, &gauges).map_err(|_| Failure::Internal("the metrics could not be written"))?;
+    if query.cluster {
+        let nodes = app.consensus.read(|view| view.nodes()).await?;
+        let members: Vec<_> = nodes.into_iter().map(|node| (node.id, node.name)).collect();
+        text = cluster_metrics::gather(&app, &caller, &members, text).await;
+    }
     Ok(([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text))
 }

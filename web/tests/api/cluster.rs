@@ -1,8 +1,9 @@
 //! Three nodes: any of them answers for all, and says so when it cannot.
 
-use crate::house::{Answer, House, delete, get};
+use crate::house::{Answer, House, delete, get, node_id};
 use expect_test::expect;
 use std::time::{Duration, Instant};
+use waifud_model::token::Role;
 
 #[tokio::test]
 async fn any_node_answers_for_all() {
@@ -131,4 +132,43 @@ async fn without_quorum_it_reads_and_refuses_to_write() {
           }
         ]"#]]
     .assert_eq(&serde_json::to_string_pretty(&advice).unwrap());
+}
+
+#[tokio::test]
+async fn one_node_tells_the_numbers_of_all() {
+    let house = House::start(3).await;
+    let node = &house.nodes[0];
+    house.stall(3);
+    let mut request = get("/metrics?cluster=true");
+    request.headers_mut().insert("x-request-id", "scrape-1".parse().unwrap());
+    let answer = node.call_as(Role::Viewer, request).await;
+    assert_eq!(answer.header("content-type"), "application/openmetrics-text; version=1.0.0; charset=utf-8");
+    let told = answer.text();
+    let samples = |family: &str| -> Vec<&str> { told.lines().filter(|line| line.starts_with(family)).collect() };
+    assert_eq!(
+        samples("waifud_up"),
+        ["waifud_up{node=\"n1\"} 1", "waifud_up{node=\"n2\"} 1", "waifud_up{node=\"n3\"} 0"]
+    );
+    assert_eq!(
+        samples("waifud_build_info"),
+        ["waifud_build_info{node=\"n1\",version=\"0.1.0\"} 1", "waifud_build_info{node=\"n2\",version=\"0.1.0\"} 1"]
+    );
+    let leaders: u32 = samples("waifud_raft_leader").iter().map(|l| l[l.len() - 1..].parse::<u32>().unwrap()).sum();
+    assert!(samples("waifud_raft_leader").len() == 2 && leaders <= 1, "{told}");
+    assert_eq!(told.matches("# TYPE waifud_raft_leader").count(), 1, "each family is introduced once: {told}");
+    assert!(told.ends_with("\n# EOF\n") && told.matches("# EOF").count() == 1, "{told}");
+    let forwarded = [2, 3].map(|n| (node_id(n), "scrape-1".to_owned()));
+    assert_eq!(house.forwarded(), forwarded, "and one id is in the logs of all");
+
+    house.deafen(2);
+    let alone = node.get("/metrics?cluster=true").await;
+    for (n, up) in [(1, 1), (2, 0), (3, 0)] {
+        assert!(alone.text().contains(&format!("waifud_up{{node=\"n{n}\"}} {up}\n")), "{}", alone.text());
+    }
+
+    let alone = node.get("/metrics").await;
+    assert!(!alone.text().contains("waifud_up"), "{}", alone.text());
+    assert_eq!(node.get("/metrics?cluster=maybe").await.status.as_u16(), 400);
+    let stranger = node.send(get("/metrics?cluster=true")).await;
+    assert_eq!(stranger.status.as_u16(), 401, "{}", stranger.text());
 }

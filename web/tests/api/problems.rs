@@ -80,7 +80,8 @@ async fn a_request_id_is_kept_if_it_is_decent() {
     assert_eq!((answer.header("x-request-id"), answer.json()["request_id"].as_str()), ("abc-1", Some("abc-1")));
     let mut request = get("/api/v1/vms/none");
     request.headers_mut().insert("x-request-id", "a b\"c".parse().unwrap());
-    assert_ne!(node.call(request).await.header("x-request-id"), "a b\"c");
+    let made = node.call(request).await.header("x-request-id").to_owned();
+    assert!(made.len() == 16 && made.bytes().all(|b| b.is_ascii_hexdigit()), "{made}");
 }
 
 #[tokio::test]

@@ -175,6 +175,16 @@ impl House {
         self.wire.deafen(Some(node_id(n)));
     }
 
+    /// Lets node `n` take requests that are forwarded to it and never answer.
+    pub(crate) fn stall(&self, n: u64) {
+        self.wire.stall(node_id(n));
+    }
+
+    /// The ids of the requests that nodes have forwarded, and to whom.
+    pub(crate) fn forwarded(&self) -> Vec<(NodeId, String)> {
+        self.wire.forwarded()
+    }
+
     /// Lets it hear again.
     pub(crate) fn mend(&self) {
         self.wire.deafen(None);
@@ -281,7 +291,7 @@ impl Node {
     pub(crate) async fn propose_as(&self, actor: Actor, key: &str, command: Command) {
         let body = Blake3::of(key.as_bytes());
         let request = RequestKey { key: key.to_owned(), body, origin: Origin::Internal };
-        self.consensus.propose(Proposal { request, actor, command }).await.unwrap();
+        self.consensus.propose(Proposal { request, actor, command, request_id: None }).await.unwrap();
     }
 
     /// Changes what this node observes.

@@ -31,6 +31,10 @@ pub(crate) struct Wire {
     mute: AtomicBool,
     /// Whom nobody reaches.
     deaf: Mutex<Option<NodeId>>,
+    /// Who does not answer what is forwarded to it.
+    stalled: Mutex<Option<NodeId>>,
+    /// The ids of the requests that were forwarded, and to whom.
+    forwarded: Mutex<Vec<(NodeId, String)>>,
 }
 
 impl Wire {
@@ -52,6 +56,14 @@ impl Wire {
 
     fn vote(&self, to: NodeId) -> Option<Arc<Node>> {
         if self.mute.load(Ordering::SeqCst) { None } else { self.reach(to) }
+    }
+
+    pub(crate) fn stall(&self, node: NodeId) {
+        *self.stalled.lock().unwrap() = Some(node);
+    }
+
+    pub(crate) fn forwarded(&self) -> Vec<(NodeId, String)> {
+        self.forwarded.lock().unwrap().clone()
     }
 
     fn reach(&self, to: NodeId) -> Option<Arc<Node>> {
@@ -111,6 +123,11 @@ impl Forwarder for End {
         let Some(node) = self.wire.reach(to) else {
             return Err(ForwardError { to, source: "cut".into() });
         };
+        let id = request.headers().get("x-request-id").map_or("", |id| id.to_str().unwrap());
+        self.wire.forwarded.lock().unwrap().push((to, id.to_owned()));
+        if *self.wire.stalled.lock().unwrap() == Some(to) {
+            std::future::pending::<()>().await;
+        }
         request.headers_mut().insert("host", "peer".parse().unwrap());
         let (mut sender, _) = node.connect(caller.clone()).await;
         Ok(sender.send_request(request).await.unwrap().map(Body::new))
