@@ -34,6 +34,8 @@ pub const WITH_GUESTS: &str = "[hypervisor]\nuri = \"qemu:///system\"\nshutdown_
 #[derive(Debug)]
 pub struct Cluster {
     daemons: Vec<Option<Process>>,
+    /// What they log, if not the usual.
+    log: Option<&'static str>,
     /// Dropped last: it takes the hosts down.
     lab: Lab,
 }
@@ -54,7 +56,20 @@ impl Cluster {
     /// # Errors
     /// As [`Self::start`].
     pub async fn start_on(lab: Lab, count: usize, settings: &str) -> Result<Self> {
-        let mut cluster = Self { daemons: (0..count).map(|_| None).collect(), lab };
+        Self::start_logging(lab, count, settings, None).await
+    }
+
+    /// As [`Self::start`], with daemons that log whatever they can down to the debug level.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub async fn start_talkative(lab: Lab, settings: &str) -> Result<Self> {
+        let count = lab.hosts().len();
+        Self::start_logging(lab, count, settings, Some("debug")).await
+    }
+
+    async fn start_logging(lab: Lab, count: usize, settings: &str, log: Option<&'static str>) -> Result<Self> {
+        let mut cluster = Self { daemons: (0..count).map(|_| None).collect(), log, lab };
         for index in 1..=count {
             cluster.add(index, settings)?;
         }
@@ -109,7 +124,14 @@ impl Cluster {
             bail!("the daemon of n{index} runs already");
         }
         let host = self.lab.host(index);
-        let daemon = host.spawn(program("waifud")?, ["run"])?;
+        let daemon = match self.log {
+            None => host.spawn(program("waifud")?, ["run"])?,
+            // `env` becomes the daemon, and so the process is the daemon's all the same.
+            Some(level) => host.spawn(
+                "env",
+                [format!("WAIFUD_LOG={level}").as_ref(), program("waifud")?.as_os_str(), "run".as_ref()],
+            )?,
+        };
         self.daemons[index - 1] = Some(daemon);
         let socket = host.path(SOCKET);
         let daemon = self.daemon(index);

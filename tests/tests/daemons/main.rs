@@ -9,5 +9,6 @@ mod garbage;
 mod openapi;
 mod quorum;
 mod rolling;
+mod secrets;
 mod support;
 mod templates;
