@@ -40,7 +40,8 @@ pub(crate) async fn observed(State(app): State<App>, mut request: Request, next:
     request_id::put(request.headers_mut(), &id);
     let method = request.method().clone();
     let route = request.extensions().get::<MatchedPath>().map_or("(panel)", MatchedPath::as_str).to_owned();
-    let span = tracing::info_span!("request", %id, %method, path = request.uri().path());
+    let uri = request.uri().clone();
+    let span = tracing::info_span!("request", %id, %method, path = uri.path());
     let (leftover, request) = Leftover::of(request);
     let inner = AssertUnwindSafe(request_id::within(id.clone(), next.run(request))).catch_unwind();
     let response = async {
@@ -54,7 +55,7 @@ pub(crate) async fn observed(State(app): State<App>, mut request: Request, next:
     .await;
     let (status, took) = (response.status(), began.elapsed());
     leftover.drain().await;
-    tracing::debug!(%id, %method, route, status = status.as_u16(), ?took, "answered");
+    tracing::debug!(%id, %method, path = uri.path(), route, status = status.as_u16(), ?took, "answered");
     app.metrics.count(&method, &route, status, took);
     named(response, &id)
 }
