@@ -17,7 +17,7 @@ lab=(curl dnsmasq-base ebtables iproute2 iptables jq nftables
 	busybox-static cpio dosfstools fdisk mtools ovmf syslinux syslinux-common)
 panel=(nodejs npm)
 # The panel is looked at in a real browser; mmdebstrap makes the guest with cloud-init; the others stand for what an operator
-# has beside waifud: a cache, a laptop in the mesh, a client of guests; Python runs the tool that tries the API.
+# has beside waifud: a cache, a laptop in the mesh, a client of guests, a terminal; Python runs the tool that tries the API.
 test=(chromium mmdebstrap e2fsprogs python3-venv redis-server wireguard-go wireguard-tools openssh-client ldnsutils tmux)
 # Whom waifud is measured beside.
 bench=(etcd-server iperf3 nginx-light redis-server wireguard-go wireguard-tools)

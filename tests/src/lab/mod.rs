@@ -19,6 +19,7 @@ mod image;
 mod process;
 mod redis;
 mod ssh;
+mod tmux;
 mod wire;
 
 use std::io::{BufRead, BufReader, Read};
@@ -35,6 +36,7 @@ pub use image::{debian_image, tiny_image};
 pub use process::{Process, program};
 pub use redis::Redis;
 pub use ssh::SshKey;
+pub use tmux::Tmux;
 pub use wire::Wire;
 
 const HOSTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/lab/hosts.sh");

@@ -4,6 +4,7 @@
 //! Starting such a cluster takes seconds, so a test is a life here, with many questions on the way.
 
 mod cache;
+mod console;
 mod datasources;
 mod foreign;
 mod guest;

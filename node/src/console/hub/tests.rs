@@ -403,6 +403,8 @@ async fn the_port_is_closed_when_nobody_has_looked_for_a_while() {
     drop(viewer);
     tokio::time::sleep(LINGER / 2).await;
     guest.write_all(b" and after").await.unwrap();
+    // The clock stands still until nobody has anything to do: the port has been read then.
+    tokio::time::sleep(Duration::from_secs(1)).await;
     let mut back = house.looks("anna").await;
     assert_eq!(back.greeted().await, Seat::Yours);
     assert_eq!(back.sees("after\n").await, "before and after\n");
