@@ -111,7 +111,11 @@ async fn another_name(cluster: &Cluster, guest: Guest) -> Result<Guest> {
     assert_eq!(gone.status.code(), Some(i32::from(Exit::NotFound.code())));
     until(&cluster.client(3), "shop-1", VmState::Running).await?;
     wait("the title", async || {
-        guest.virsh(cluster, &["dumpxml", "--inactive", &guest.id]).ok()?.contains("<title>shop-1</title>").then_some(())
+        guest
+            .virsh(cluster, &["dumpxml", "--inactive", &guest.id])
+            .ok()?
+            .contains("<title>shop-1</title>")
+            .then_some(())
     })
     .await?;
     Ok(guest)
