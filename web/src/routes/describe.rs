@@ -48,7 +48,7 @@ impl Operation<'_> {
     fn may_answer(&self, status: u16) -> bool {
         match status {
             401 | 403 | 429 => !self.is_public(),
-            400 => self.is_api(),
+            400 => !self.is_public(),
             404 => self.writes || self.path.contains('{'),
             409 | 502 => self.writes,
             412 => self.writes && self.is_api(),
