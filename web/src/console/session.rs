@@ -125,7 +125,7 @@ pub(crate) async fn serial(socket: WebSocket, attached: Attached, reader: Reader
         }
     };
     let end = tokio::select! { end = shown => end, end = typed => end, end = reader.forbidden() => end };
-    farewell(sink, end).await;
+    farewell(sink, stream, end).await;
 }
 
 /// A screen: bytes and nothing else.
@@ -159,7 +159,7 @@ pub(crate) async fn screen(socket: WebSocket, line: Box<dyn Line>, reader: Reade
         }
     };
     let end = tokio::select! { end = shown => end, end = typed => end, end = reader.forbidden() => end };
-    farewell(sink, end).await;
+    farewell(sink, stream, end).await;
 }
 
 fn pings() -> tokio::time::Interval {
@@ -177,7 +177,9 @@ async fn next(stream: &mut SplitStream<WebSocket>) -> Result<Message, End> {
     }
 }
 
-async fn farewell(mut sink: SplitSink<WebSocket, Message>, end: End) {
+/// Says why, and hears the other side out: one that is still writing its own farewell finds nobody on a line that was cut (RFC
+/// 6455, section 7.1.1).
+async fn farewell(mut sink: SplitSink<WebSocket, Message>, mut stream: SplitStream<WebSocket>, end: End) {
     let (code, reason) = match end {
         End::Left => (close_code::NORMAL, ""),
         End::Silent => (close_code::AWAY, "no sign of life for 30 s"),
@@ -188,6 +190,7 @@ async fn farewell(mut sink: SplitSink<WebSocket, Message>, end: End) {
     let words = async {
         // Whoever is gone already misses nothing.
         let _ = sink.send(Message::Close(Some(CloseFrame { code, reason: reason.into() }))).await;
+        while matches!(stream.next().await, Some(Ok(message)) if !matches!(message, Message::Close(_))) {}
         let _ = sink.close().await;
     };
     let _ = timeout(FAREWELL, words).await;
