@@ -148,9 +148,16 @@ struct Shell(Box<dyn Line>);
 impl Shell {
     async fn open(stage: &Stage, vm: VmId) -> Self {
         let mut shell = Self(stage.libvirt.console(vm).await.unwrap().unwrap());
-        shell.sees("activate this console").await;
+        // What starts the network writes on the console too, in whatever order, and would do so amid what is typed.
+        let mut seen = String::new();
+        for text in ["activate this console", "READY "] {
+            if !seen.contains(text) {
+                seen += &shell.sees(text).await;
+            }
+        }
         shell.0.write_all(b"\n").await.unwrap();
         shell.sees("# ").await;
+        shell.run("dmesg -n 1").await;
         shell
     }
 
@@ -178,9 +185,9 @@ impl Shell {
 
     /// Runs a command there and gives what it printed.
     async fn run(&mut self, command: &str) -> String {
-        // Split, so that the echo of what is typed is not taken for its end.
-        self.0.write_all(format!("{command}; echo E''ND\n").as_bytes()).await.unwrap();
-        self.sees("E''ND\r\n").await;
+        // Split, so that the echo of what is typed is not taken for its beginning or end.
+        self.0.write_all(format!("echo BE''GIN; {command}; echo E''ND\n").as_bytes()).await.unwrap();
+        self.sees("BEGIN\r\n").await;
         let printed = self.sees("END\r\n").await;
         self.sees("# ").await;
         printed.trim().replace('\r', "")
