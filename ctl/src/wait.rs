@@ -142,12 +142,7 @@ fn verdict(goal: Goal, before: Desired, vm: &Vm) -> Verdict {
 
 /// Does the VM do what is wanted of it?
 fn is_settled(vm: &Vm) -> bool {
-    let wanted = match vm.desired {
-        Desired::Running => VmState::Running,
-        Desired::Stopped => VmState::Stopped,
-        Desired::Paused => VmState::Paused,
-    };
-    !vm.status.pending && vm.status.state == wanted
+    !vm.status.pending && vm.status.state == VmState::of(vm.desired)
 }
 
 /// True for "there is no such VM".

@@ -3,12 +3,16 @@
 //! Operations take the two or three fields they need, not the whole; this struct exists because axum's state is one value.
 
 use crate::{
+    caller::Caller,
     console::Consoles,
     digest::DigestCache,
     metrics::Metrics,
-    ports::{Clock, Doctor, Forwarder, Images, JoinTokens, Observed, Observer, Random, Tasks},
+    ports::{Clock, Doctor, ForwardError, Forwarder, Images, JoinTokens, Observed, Observer, Random, Tasks},
     rates::Rates,
+    request_id,
 };
+use axum::body::Body;
+use http::{Request, Response};
 use std::sync::Arc;
 use waifud_consensus::Handle;
 use waifud_model::{ids::NodeId, name::NodeName};
@@ -54,5 +58,21 @@ impl App {
     /// The newest picture of all nodes.
     pub(crate) fn observed(&self) -> Arc<Observed> {
         self.observer.observed().borrow().clone()
+    }
+
+    /// Has another node answer, under the id of the request at hand.
+    ///
+    /// # Errors
+    /// As [`Forwarder::forward`].
+    pub(crate) async fn forward(
+        &self,
+        node: NodeId,
+        caller: &Caller,
+        mut request: Request<Body>,
+    ) -> Result<Response<Body>, ForwardError> {
+        if let Some(id) = request_id::current() {
+            request_id::put(request.headers_mut(), &id);
+        }
+        self.forwarder.forward(node, caller, request).await
     }
 }

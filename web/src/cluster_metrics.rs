@@ -4,7 +4,7 @@
 //! second. Out: the same samples, each with the label `node`, families together as OpenMetrics wants them, and `waifud_up`
 //! of every member. A node that is silent, or of another version, takes nothing from the others.
 
-use crate::{app::App, caller::Caller, ports::ForwardError, request_id};
+use crate::{app::App, caller::Caller, ports::ForwardError};
 use axum::body::{Body, to_bytes};
 use futures::future::join_all;
 use http::{Request, StatusCode};
@@ -68,11 +68,8 @@ pub(crate) async fn gather(app: &App, caller: &Caller, members: &[(NodeId, NodeN
 }
 
 async fn ask(app: &App, caller: &Caller, node: NodeId) -> Result<String, GatherError> {
-    let mut request = Request::get(paths::METRICS).body(Body::empty())?;
-    if let Some(id) = request_id::current() {
-        request_id::put(request.headers_mut(), &id);
-    }
-    let response = app.forwarder.forward(node, caller, request).await?;
+    let request = Request::get(paths::METRICS).body(Body::empty())?;
+    let response = app.forward(node, caller, request).await?;
     if response.status() != StatusCode::OK {
         return Err(GatherError::Status(response.status()));
     }

@@ -8,13 +8,12 @@ use crate::{
     app::App,
     caller::Caller,
     ports::{ForwardError, Known},
-    request_id,
 };
 use axum::body::{Body, to_bytes};
 use http::{HeaderMap, Request};
 use std::time::Duration;
 use waifud_api::{paths, vm as wire};
-use waifud_model::{observed::VmState, vm::Desired, vm::Vm};
+use waifud_model::{observed::VmState, vm::Vm};
 
 /// Counts how often a request was forwarded.
 pub(crate) const HOPS: &str = "waifu-hops";
@@ -55,11 +54,7 @@ pub(crate) async fn complete(app: &App, caller: &Caller, headers: &HeaderMap, vm
 /// A silent owner cannot be asked, and of a VM that is as it should be there is nothing more to know.
 fn worth_asking(shown: &wire::Vm) -> bool {
     let status = &shown.status;
-    let settled = match shown.desired {
-        Desired::Running => status.state == VmState::Running,
-        Desired::Stopped => status.state == VmState::Stopped,
-        Desired::Paused => status.state == VmState::Paused,
-    };
+    let settled = status.state == VmState::of(shown.desired);
     status.silent.is_none() && (status.pending || !settled || !status.waits.is_empty())
 }
 
@@ -79,11 +74,8 @@ enum AskError {
 }
 
 async fn ask(app: &App, caller: &Caller, vm: &Vm) -> Result<wire::Vm, AskError> {
-    let mut request = Request::get(paths::vm(paths::VM, &vm.name)).header(HOPS, "1").body(Body::empty())?;
-    if let Some(id) = request_id::current() {
-        request_id::put(request.headers_mut(), &id);
-    }
-    let response = app.forwarder.forward(vm.node, caller, request).await?;
+    let request = Request::get(paths::vm(paths::VM, &vm.name)).header(HOPS, "1").body(Body::empty())?;
+    let response = app.forward(vm.node, caller, request).await?;
     if !response.status().is_success() {
         return Err(AskError::Status(response.status()));
     }

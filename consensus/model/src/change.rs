@@ -3,7 +3,7 @@
 
 use crate::{
     hardware::{BRIDGES_MAX, CpuModel, DISKS_MAX, DataDisk, Firmware},
-    labels::{LabelError, LabelPatch},
+    labels::LabelPatch,
     name::{BridgeName, DiskName},
     reject::Reject,
     size::ByteSize,
@@ -101,10 +101,7 @@ impl VmChange {
             grown("disk", spec.disk, disk)?;
             spec.disk = disk;
         }
-        spec.labels = self
-            .labels
-            .applied(&spec.labels)
-            .map_err(|error: LabelError| Reject::BadSpec { field: "labels".to_owned(), why: error.to_string() })?;
+        spec.labels = self.labels.applied(&spec.labels)?;
         if let Some(description) = &self.description {
             spec.description.clone_from(description);
         }

@@ -10,6 +10,7 @@ pub use letters::{Letter, Letters};
 use crate::{
     ids::{Generation, VmId},
     time::Timestamp,
+    vm::Desired,
 };
 use serde::{Deserialize, Serialize};
 use std::{fmt, str::FromStr};
@@ -57,6 +58,16 @@ const STATES: [(VmState, &str); 11] = [
 ];
 
 impl VmState {
+    /// What a VM does of which this is wanted, once all is well.
+    #[must_use]
+    pub const fn of(desired: Desired) -> Self {
+        match desired {
+            Desired::Running => Self::Running,
+            Desired::Stopped => Self::Stopped,
+            Desired::Paused => Self::Paused,
+        }
+    }
+
     /// The word of the API and of the command line.
     #[must_use]
     pub fn as_str(self) -> &'static str {

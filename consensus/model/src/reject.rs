@@ -3,6 +3,7 @@
 use crate::{
     digest::Blake3,
     ids::{Generation, NodeId, TokenId, VmId},
+    labels::LabelError,
     name::{BridgeName, NodeName, PeerName, TemplateName, VmName},
     size::ByteSize,
     token::Role,
@@ -228,6 +229,12 @@ pub enum Reject {
     /// A constraint of the database held against the command: a rule that apply should have checked by itself.
     #[error("the state refused it: {0}")]
     Constraint(String),
+}
+
+impl From<LabelError> for Reject {
+    fn from(error: LabelError) -> Self {
+        Self::BadSpec { field: "labels".to_owned(), why: error.to_string() }
+    }
 }
 
 /// What a node can run out of.

@@ -229,31 +229,19 @@ impl From<Mac> for String {
 #[cfg(test)]
 pub(crate) mod samples {
     use super::*;
+    use crate::command::CreateVm;
 
     /// A VM with nothing special about it.
     pub(crate) fn vm() -> Vm {
-        let ip = Ipv4Addr::new(10, 77, 1, 2);
-        Vm {
+        let image = ImageRef { template: TemplateName::new("tiny").unwrap(), version: Blake3::of(b"tiny") };
+        let create = CreateVm {
             id: VmId::from_random([1; 16]),
             name: VmName::new("web-1").unwrap(),
             node: NodeId::from_random(1),
-            spec: VmSpec::new(
-                1,
-                ByteSize::mib(512),
-                ByteSize::gib(10),
-                ImageRef { template: TemplateName::new("tiny").unwrap(), version: Blake3::of(b"tiny") },
-            ),
+            spec: VmSpec::new(1, ByteSize::mib(512), ByteSize::gib(10), image),
             desired: Desired::Running,
-            phase: Phase::Live,
-            ip,
-            mac: Mac::of(ip),
-            generation: Generation::FIRST,
-            instance: 1,
-            disk_life: 1,
-            reboots: 0,
-            grace: None,
-            created_at: Timestamp(0),
-        }
+        };
+        create.record(Ipv4Addr::new(10, 77, 1, 2), Timestamp(0))
     }
 }
 

@@ -54,11 +54,7 @@ fn verdict(me: NodeId, wish: &Override, record: Option<&Vm>, told: bool, seen: O
     }
     // The record says the same under the generation the wish was given on, where the guest was something else in between:
     // without the wish its end would be taken for its own doing.
-    let is_so = match wish.desired {
-        Desired::Running => VmState::Running,
-        Desired::Stopped => VmState::Stopped,
-        Desired::Paused => VmState::Paused,
-    };
+    let is_so = VmState::of(wish.desired);
     match (vm.desired == wish.desired, told) {
         (true, true) if seen == Some(is_so) => Verdict::Done,
         (true, true) => Verdict::Settle,

@@ -2,12 +2,13 @@
 
 use std::net::Ipv4Addr;
 use waifud_model::{
+    command::CreateVm,
     digest::{Blake3, Sha256},
-    ids::{Generation, NodeId, VmId},
+    ids::{NodeId, VmId},
     size::ByteSize,
     template::{ImageFormat, Source, TemplateVersion},
     time::Timestamp,
-    vm::{Desired, ImageRef, Mac, Phase, Vm, VmSpec},
+    vm::{Desired, ImageRef, Vm, VmSpec},
 };
 
 pub(crate) fn image() -> TemplateVersion {
@@ -37,26 +38,13 @@ pub(crate) fn cd() -> TemplateVersion {
 
 /// A VM that shall run, of the first generation.
 pub(crate) fn vm(seed: u8) -> Vm {
-    let ip = Ipv4Addr::new(10, 77, 1, seed);
-    Vm {
+    let image = ImageRef { template: "debian-12".parse().unwrap(), version: image().version };
+    let create = CreateVm {
         id: VmId::from_random([seed; 16]),
         name: format!("web-{seed}").parse().unwrap(),
         node: NodeId::from_random(1),
-        spec: VmSpec::new(
-            1,
-            ByteSize::gib(1),
-            ByteSize::gib(10),
-            ImageRef { template: "debian-12".parse().unwrap(), version: image().version },
-        ),
+        spec: VmSpec::new(1, ByteSize::gib(1), ByteSize::gib(10), image),
         desired: Desired::Running,
-        phase: Phase::Live,
-        ip,
-        mac: Mac::of(ip),
-        generation: Generation::FIRST,
-        instance: 1,
-        disk_life: 1,
-        reboots: 0,
-        grace: None,
-        created_at: Timestamp(0),
-    }
+    };
+    create.record(Ipv4Addr::new(10, 77, 1, seed), Timestamp(0))
 }

@@ -18,16 +18,14 @@ use tokio::{
     io::{AsyncWriteExt as _, ReadHalf, WriteHalf, copy, split},
     time::timeout,
 };
-use waifud_api::headers;
 use waifud_model::{
     ids::NodeId,
     name::{NodeName, VmName},
 };
 
 /// What of a request concerns the owner.
-const PASSED: [HeaderName; 9] = [
+const PASSED: [HeaderName; 8] = [
     HeaderName::from_static(HOPS),
-    HeaderName::from_static(headers::REQUEST_ID),
     header::ACCEPT,
     header::CONNECTION,
     header::UPGRADE,
@@ -63,7 +61,7 @@ pub(crate) async fn pass_on(
         }
     }
     let passed = passed.body(Body::empty()).map_err(|_| Failure::Internal("a request cannot be passed on"))?;
-    let mut response = match timeout(OWNER_WITHIN, app.forwarder.forward(owner, caller, passed)).await {
+    let mut response = match timeout(OWNER_WITHIN, app.forward(owner, caller, passed)).await {
         Ok(Ok(response)) => response,
         Ok(Err(error)) => {
             tracing::debug!(error = &error as &dyn std::error::Error, %vm, "the owner cannot be reached");

@@ -126,13 +126,13 @@ async fn pass_on(
     let query = grace.filter(|_| desired == Desired::Stopped).map(|seconds| format!("?grace={seconds}"));
     let uri = format!("{}{}", paths::vm(path, &vm.name), query.unwrap_or_default());
     let mut request = Request::post(uri).header(HOPS, "1");
-    for name in [headers::IDEMPOTENCY_KEY, headers::REQUEST_ID, headers::IF_MATCH, header::ACCEPT.as_str()] {
+    for name in [headers::IDEMPOTENCY_KEY, headers::IF_MATCH, header::ACCEPT.as_str()] {
         if let Some(value) = given.get(name) {
             request = request.header(name, value);
         }
     }
     let request = request.body(Body::empty()).ok()?;
-    match tokio::time::timeout(OWNER_WITHIN, app.forwarder.forward(vm.node, caller, request)).await {
+    match tokio::time::timeout(OWNER_WITHIN, app.forward(vm.node, caller, request)).await {
         Ok(Ok(answer)) => Some(answer),
         Ok(Err(error)) => {
             tracing::debug!(error = &error as &dyn std::error::Error, vm = %vm.name, "the owner cannot be reached");

@@ -1,6 +1,6 @@
 //! `/nodes/{name}/doctor`: a node looks at itself. Any node takes the question; the one that it is about answers it.
 
-use crate::{app::App, caller::Viewer, extract::Path, owner::HOPS, problem::Failure, request_id, view};
+use crate::{app::App, caller::Viewer, extract::Path, owner::HOPS, problem::Failure, view};
 use axum::{
     Json,
     body::Body,
@@ -37,14 +37,11 @@ pub(super) async fn report(
     if headers.contains_key(HOPS) {
         return Err(silent("two nodes disagree about who it is".to_owned()));
     }
-    let mut request = Request::get(paths::node(paths::NODE_DOCTOR, &record.name))
+    let request = Request::get(paths::node(paths::NODE_DOCTOR, &record.name))
         .header(HOPS, "1")
         .body(Body::empty())
         .map_err(|_| Failure::Internal("a path that is none"))?;
-    if let Some(id) = request_id::current() {
-        request_id::put(request.headers_mut(), &id);
-    }
-    match tokio::time::timeout(PATIENCE, app.forwarder.forward(record.id, &caller, request)).await {
+    match tokio::time::timeout(PATIENCE, app.forward(record.id, &caller, request)).await {
         Ok(Ok(response)) => Ok(response),
         Ok(Err(error)) => Err(silent(error.source.to_string())),
         Err(_) => Err(silent(format!("no answer in {} s", PATIENCE.as_secs()))),

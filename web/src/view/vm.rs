@@ -130,38 +130,26 @@ mod tests {
     use super::*;
     use std::{collections::BTreeSet, net::Ipv4Addr};
     use waifud_model::{
+        command::CreateVm,
         digest::Blake3,
         ids::{Generation, VmId},
         name::TemplateName,
         observed::VmObservation,
         size::ByteSize,
         time::Timestamp,
-        vm::{Desired, Mac, Phase, VmSpec},
+        vm::{Desired, VmSpec},
     };
 
     fn record() -> Vm {
-        let ip = Ipv4Addr::new(10, 77, 1, 2);
-        Vm {
+        let image = ImageRef { template: TemplateName::new("tiny").unwrap(), version: Blake3::of(b"tiny") };
+        let create = CreateVm {
             id: VmId::from_random([1; 16]),
             name: VmName::new("web-1").unwrap(),
             node: NodeId::from_random(1),
-            spec: VmSpec::new(
-                1,
-                ByteSize::mib(512),
-                ByteSize::gib(10),
-                ImageRef { template: TemplateName::new("tiny").unwrap(), version: Blake3::of(b"tiny") },
-            ),
+            spec: VmSpec::new(1, ByteSize::mib(512), ByteSize::gib(10), image),
             desired: Desired::Running,
-            phase: Phase::Live,
-            ip,
-            mac: Mac::of(ip),
-            generation: Generation(2),
-            instance: 1,
-            disk_life: 1,
-            reboots: 0,
-            grace: None,
-            created_at: Timestamp(0),
-        }
+        };
+        Vm { generation: Generation(2), ..create.record(Ipv4Addr::new(10, 77, 1, 2), Timestamp(0)) }
     }
 
     fn owner(alive: bool, seen: Option<(VmState, u64)>) -> NodeSeen {

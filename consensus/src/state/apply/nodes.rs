@@ -171,9 +171,7 @@ pub(super) fn set_cordon(work: &mut Work<'_>, id: NodeId, cordoned: bool) -> Res
 pub(super) fn set_labels(work: &mut Work<'_>, id: NodeId, patch: &LabelPatch) -> Result<Reply, Stop> {
     work.standing.at_least_or_owner(Role::Admin, id)?;
     let old = find(work.view, id)?;
-    let labels = patch
-        .applied(&old.labels)
-        .map_err(|error| Reject::BadSpec { field: "labels".to_owned(), why: error.to_string() })?;
+    let labels = patch.applied(&old.labels).map_err(Reject::from)?;
     let changes = Changes::none().labels(&old.labels, &labels);
     change(work, Node { labels, ..old }, changes)
 }

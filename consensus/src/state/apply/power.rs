@@ -26,15 +26,17 @@ pub(super) fn set(
     if desired == Desired::Paused && vm.desired == Desired::Stopped {
         return Err(Reject::NotRunning(id).into());
     }
-    let before = vm.clone();
+    let (grace_before, before) = (vm.grace, vm.generation);
     // Only a stop is given time; whoever asks a second time may be in a greater hurry.
     vm.grace = grace.filter(|_| desired == Desired::Stopped);
     let mut changes = wish(&mut vm, desired);
-    if vm.grace != before.grace {
-        changes = changes.diff("grace", &seconds(before.grace), &seconds(vm.grace));
-        vm.generation = before.generation.next();
+    if vm.grace == grace_before {
+        rows::vm::update_wish(work.db, &vm)?;
+    } else {
+        changes = changes.diff("grace", &seconds(grace_before), &seconds(vm.grace));
+        vm.generation = before.next();
+        rows::vm::update(work.db, &vm, &vm.spec)?;
     }
-    rows::vm::update(work.db, &vm, &vm.spec)?;
     work.trail.add(subject(&vm), EventKind::Changed, changes)?;
     Ok(Reply::Vm(Box::new(vm)))
 }

@@ -139,6 +139,9 @@ pub(in super::super) fn update(db: &Connection, vm: &Vm, before: &VmSpec) -> Res
          phase = ?10, ip = ?11, mac = ?12, generation = ?13, instance = ?14, created_at = ?15, more = ?16, cd_template = ?17,
          cd_version = ?18, user_data = ?19, network_config = ?20 WHERE id = ?1",
     )?;
+    if *before == vm.spec {
+        return Ok(());
+    }
     super::node::recount(db, vm.node, [Some(before), Some(&vm.spec)], None)
 }
 

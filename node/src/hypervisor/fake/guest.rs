@@ -37,20 +37,8 @@ pub(super) struct Guest {
 
 impl Guest {
     pub(super) fn new(spec: &DomainSpec) -> Self {
-        Self {
-            ours: true,
-            spec: Some(spec.clone()),
-            edited: false,
-            ip: spec.nic.ip,
-            state: DomainState::Off(OffReason::Unknown),
-            started: None,
-            booted: Boot::default(),
-            running: None,
-            deaf: false,
-            rigid: false,
-            life: 0,
-            started_at: Instant::now(),
-        }
+        let state = DomainState::Off(OffReason::Unknown);
+        Self { spec: Some(spec.clone()), ip: spec.nic.ip, state, ..Self::found(true) }
     }
 
     /// One that runs, made by nobody here, of ours or somebody else's.

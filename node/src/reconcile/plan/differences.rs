@@ -5,7 +5,6 @@ use super::{Adjust, Observed, Patience, Recent, Tried, prepare::path_of};
 use crate::{hypervisor::Live, reconcile::shape};
 use std::{fmt, time::Duration};
 use waifud_model::{
-    cloud_init::Datasource,
     observed::Waiting,
     vm::{ImageRef, Vm},
 };
@@ -237,11 +236,7 @@ fn cloud_init(vm: &Vm, live: &Live, found: &mut Found) {
         return;
     }
     let why = at_start("the guest's firmware tells cloud-init whom to ask when the guest starts");
-    let source = match vm.spec.cloud_init.datasource {
-        Datasource::NoCloud => "no_cloud",
-        Datasource::Ec2 => "ec2",
-        Datasource::OpenStack => "open_stack",
-    };
+    let source = vm.spec.cloud_init.datasource;
     let with = |seed| if seed { "with a network-config" } else { "without a network-config" };
     if live.seed == has_seed {
         found.add(Waiting::CloudInit, "datasource", &live.smbios.product, source, why);
