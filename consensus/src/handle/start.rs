@@ -6,7 +6,7 @@ use crate::{
     database::{DirLock, Halted},
     liveness::Liveness,
     log::LogStore,
-    raft::{Raft, applied::AppliedState, doubt, machine::StateMachine, network::Network},
+    raft::{Raft, applied::AppliedState, doubt, machine::StateMachine, network::Network, patience},
     snapshot::Snapshots,
     transport::Transport,
     voters,
@@ -23,10 +23,6 @@ use tokio::sync::watch;
 
 /// A learner this close to the end of the log counts as caught up; openraft's own default is 5000.
 const LAG: u64 = 100;
-
-/// How long openraft leaves a peer alone that cannot be reached. The heartbeats go on meanwhile, so the longest pause is
-/// what a follower that comes back waits for entries.
-const BACKOFF: &str = "50ms 100ms 200ms ...500ms";
 
 /// A heartbeat leaves when openraft looks at its timers for the first time after it is due, and it looks every 60 ms (see
 /// `raft::runtime`): with one due after four fifths of 125 ms, one leaves every 120 ms.
@@ -55,7 +51,7 @@ impl Handle {
         no_hole(&mut log, &state, &snapshots).await?;
 
         let raft_config = raft_config(config.timing, config.snapshot)?;
-        let network = Network::new(transport.clone());
+        let network = Network::new(transport.clone(), liveness.clone());
         let machine = StateMachine::new(state.clone(), snapshots.clone());
         let raft = Raft::new(config.node, raft_config, network, log.clone(), machine)
             .await
@@ -64,9 +60,11 @@ impl Handle {
         let (status, follow) = status::follow(config.node, &raft, &halted);
         let voters = voters::run(config.node, config.voters, raft.clone(), state.clone(), liveness.clone());
         let doubt = doubt::watch(config.node, config.timing.election_max, raft.clone());
+        let recall = patience::recall(raft.clone(), liveness.clone());
         // This one ends by itself when Raft does, and tells so.
         tokio::spawn(follow);
-        let tasks = vec![tokio::spawn(voters).abort_handle(), tokio::spawn(doubt).abort_handle()];
+        let tasks =
+            [tokio::spawn(voters), tokio::spawn(doubt), tokio::spawn(recall)].map(|task| task.abort_handle()).into();
         let inner = Inner {
             config,
             raft,
@@ -121,7 +119,6 @@ fn raft_config(timing: Timing, snapshot: SnapshotRule) -> Result<Arc<openraft::C
         // A power cut may take the end of `state.db` away. A leader that took its leadership up again without an election
         // would serve reads from such a state.
         enable_leader_restore: Some(false),
-        backoff: BACKOFF.into(),
         ..openraft::Config::default()
     };
     config.validate().map(Arc::new).map_err(|error| StartError::Config(error.to_string()))

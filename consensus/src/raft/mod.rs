@@ -8,6 +8,7 @@ pub(crate) mod applied;
 pub(crate) mod doubt;
 pub(crate) mod machine;
 pub(crate) mod network;
+pub(crate) mod patience;
 pub(crate) mod runtime;
 pub(crate) mod stored;
 pub(crate) mod types;

@@ -1,23 +1,26 @@
 //! openraft's network on top of the [`Transport`]: encode, call, decode, and say what kind of failure it was.
 
 use super::{
+    patience,
     types::{LeaderId, SnapshotMeta, Types, Vote},
     wire::{self, Answered, Message, SnapshotAnswer},
 };
 use crate::{
+    liveness::Liveness,
     snapshot::{SnapshotFile, SnapshotHeader},
     transport::{RpcKind, Transport},
 };
 use openraft::{
     OptionalSend, RaftNetworkFactory, Snapshot,
     errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable},
-    network::{RPCOption, v2::RaftNetworkV2},
+    network::{Backoff, RPCOption, v2::RaftNetworkV2},
     raft::{
         AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest, TransferLeaderResponse,
         VoteRequest, VoteResponse,
     },
 };
 use std::{future::Future, io, sync::Arc, time::Duration};
+use tokio::sync::watch;
 use waifud_model::ids::NodeId;
 
 type Failed = RPCError<Types>;
@@ -26,11 +29,12 @@ type Failed = RPCError<Types>;
 #[derive(Debug, Clone)]
 pub(crate) struct Network {
     transport: Arc<dyn Transport>,
+    liveness: watch::Receiver<Liveness>,
 }
 
 impl Network {
-    pub(crate) fn new(transport: Arc<dyn Transport>) -> Self {
-        Self { transport }
+    pub(crate) fn new(transport: Arc<dyn Transport>, liveness: watch::Receiver<Liveness>) -> Self {
+        Self { transport, liveness }
     }
 }
 
@@ -38,7 +42,7 @@ impl RaftNetworkFactory<Types> for Network {
     type Network = Client;
 
     async fn new_client(&mut self, target: NodeId, (): &()) -> Client {
-        Client { target, transport: self.transport.clone() }
+        Client { target, transport: self.transport.clone(), liveness: self.liveness.clone() }
     }
 }
 
@@ -47,6 +51,7 @@ impl RaftNetworkFactory<Types> for Network {
 pub(crate) struct Client {
     target: NodeId,
     transport: Arc<dyn Transport>,
+    liveness: watch::Receiver<Liveness>,
 }
 
 impl Client {
@@ -110,7 +115,10 @@ impl RaftNetworkV2<Types> for Client {
         option: RPCOption,
     ) -> Result<SnapshotResponse<Types>, StreamingError<Types>> {
         let Snapshot { meta, snapshot } = snapshot;
-        let send = tokio::time::timeout(option.hard_ttl(), self.send(vote, &snapshot, meta));
+        let send = async {
+            patience::heard(self.target, self.liveness.clone()).await;
+            tokio::time::timeout(option.hard_ttl(), self.send(vote, &snapshot, meta)).await
+        };
         tokio::select! {
             biased;
             closed = cancel => Err(closed.into()),
@@ -127,5 +135,9 @@ impl RaftNetworkV2<Types> for Client {
         option: RPCOption,
     ) -> Result<TransferLeaderResponse<Types>, Failed> {
         self.call(RpcKind::TransferLeader, &request, option.hard_ttl()).await
+    }
+
+    fn backoff(&self) -> Option<Backoff> {
+        Some(patience::pauses(self.target, self.liveness.clone()))
     }
 }

@@ -124,6 +124,34 @@ async fn a_follower_that_was_cut_off_deposes_nobody() {
     assert_eq!((cluster.leader().await, cluster.node(leader).status().borrow().term), (leader, term));
 }
 
+/// Whether it gets entries or a snapshot: it would wait for the next try for many seconds.
+async fn whoever_gossip_hears_again_is_caught_up_at_once(mut cluster: Cluster, writes: u64) {
+    let leader = cluster.leader().await;
+    let follower = cluster.running().into_iter().find(|n| *n != leader).unwrap();
+    cluster.kill(follower).await;
+    cluster.declare_dead(follower);
+    let mut last = 0;
+    for n in 0..writes {
+        last = cluster.propose(leader, write(n)).await.unwrap().index;
+    }
+    sleep(Duration::from_secs(100)).await;
+    cluster.start(follower).await;
+    let began = Instant::now();
+    assert!(cluster.node(follower).wait_applied(last, Duration::from_secs(30)).await, "it is never caught up");
+    assert!(began.elapsed() < Duration::from_secs(1), "it took {:?}", began.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_gossip_hears_again_gets_its_entries_at_once() {
+    whoever_gossip_hears_again_is_caught_up_at_once(Cluster::simulated().grown(3).await, 1).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_gossip_hears_again_gets_its_snapshot_at_once() {
+    let cluster = Cluster::simulated().with_snapshots(20, 5).grown(3).await;
+    whoever_gossip_hears_again_is_caught_up_at_once(cluster, 60).await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn loss_alone_deposes_nobody_and_stops_no_write() {
     let cluster = Cluster::simulated().grown(3).await;

@@ -182,7 +182,7 @@ impl Cluster {
         }
     }
 
-    /// Starts a node, on what it left on disk if it was there before.
+    /// Starts a node, on what it left on disk if it was there before. Gossip hears it at once.
     pub(crate) async fn start(&mut self, n: u64) {
         let config = self.config(n);
         let (sender, receiver) = watch::channel(Liveness::default());

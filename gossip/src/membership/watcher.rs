@@ -224,6 +224,12 @@ impl Watcher {
         let glance = chitchat.with_chitchat(|c| glance(c, &table, &last)).await;
         *known.write().unwrap_or_else(PoisonError::into_inner) = glance.known;
         if let Some(members) = self.roster.look(Instant::now(), me, &table, &glance.live) {
+            let before = self.outputs.members.borrow().clone();
+            let was_dead = |id: &NodeId| before.get(id).is_some_and(|member| !member.alive);
+            // Before anybody is told of it: whoever then wants to talk to one of them is not to be given an old failure.
+            for (id, _) in members.iter().filter(|(id, member)| member.alive && was_dead(id)) {
+                self.peers.heard_again(*id);
+            }
             self.outputs.members.send_replace(Arc::new(members));
         }
         if !same(&glance.observations, &last) {

@@ -25,6 +25,9 @@ const CONNECTIONS_MAX: usize = 4;
 const BACKOFF_FIRST: Duration = Duration::from_millis(100);
 /// The longest pause: a peer that comes back dials by itself, this is for the case that only we can reach it.
 const BACKOFF_MAX: Duration = Duration::from_secs(3);
+/// Where many cannot be reached the longest pause is longer, so that there are not more dials than one in so long: each is a
+/// TLS handshake, sent several times, to somebody who most likely is not there.
+const DIAL_EVERY: Duration = Duration::from_millis(250);
 
 /// All links, by member.
 #[derive(Default)]
@@ -94,18 +97,25 @@ impl Links {
             CloseCode::Surplus.close(&link.connections.remove(0));
         }
         link.connections.push(connection.clone());
-        link.failures = 0;
-        link.backing_off = None;
+        link.pardon();
         true
     }
 
     /// Notes that a dial failed; whoever asks in the next moments gets the same error.
     pub(super) fn failed(&self, node: NodeId, error: PeerError, now: Instant) {
         let mut links = self.lock();
+        let silent = links.iter().filter(|(other, link)| **other != node && link.failures > 0).count() + 1;
         let link = links.entry(node).or_default();
         link.dialling = None;
-        link.backing_off = Some((now + backoff(link.failures), error));
+        link.backing_off = Some((now + backoff(link.failures, silent), error));
         link.failures = link.failures.saturating_add(1);
+    }
+
+    /// Lets `node` be dialled again at once: others hear it.
+    pub(super) fn pardon(&self, node: NodeId) {
+        if let Some(link) = self.lock().get_mut(&node) {
+            link.pardon();
+        }
     }
 
     /// Notes that a dial succeeded; the connection was [added](Self::add).
@@ -113,21 +123,27 @@ impl Links {
         self.lock().entry(node).or_default().dialling = None;
     }
 
-    /// Closes and forgets the links of everybody who is not in `table`, and lets the others be dialled again at once:
-    /// an address or a key may have changed. Connections made with a key that was rotated since stay: whoever has lost
-    /// control of a key removes the node.
-    pub(super) fn keep_members(&self, table: &PeerTable) {
-        let mut links = self.lock();
-        for link in links.values_mut() {
-            link.backing_off = None;
-        }
-        links.retain(|node, link| {
-            let member = table.contains_key(node);
-            if !member {
+    /// Closes and forgets the links of everybody who is not in `table`, and lets those be dialled again at once whose
+    /// address or key is not what it was `before`. Connections made with a key that was rotated since stay: whoever has
+    /// lost control of a key removes the node.
+    pub(super) fn keep_members(&self, before: &PeerTable, table: &PeerTable) {
+        self.lock().retain(|node, link| {
+            let member = table.get(node);
+            if member.is_none() {
                 link.connections.iter().for_each(|connection| CloseCode::Removed.close(connection));
+            } else if member != before.get(node) {
+                link.pardon();
             }
-            member
+            member.is_some()
         });
+    }
+}
+
+impl Link {
+    /// Forgets its failures.
+    fn pardon(&mut self) {
+        self.failures = 0;
+        self.backing_off = None;
     }
 }
 
@@ -135,13 +151,17 @@ fn is_open(connection: &quinn::Connection) -> bool {
     connection.close_reason().is_none()
 }
 
-fn backoff(failures: u32) -> Duration {
-    BACKOFF_FIRST.saturating_mul(1u32.checked_shl(failures).unwrap_or(u32::MAX)).min(BACKOFF_MAX)
+/// The pause after one more failure, where so many peers in all cannot be reached.
+fn backoff(failures: u32, silent: usize) -> Duration {
+    let longest = DIAL_EVERY.saturating_mul(u32::try_from(silent).unwrap_or(u32::MAX)).max(BACKOFF_MAX);
+    BACKOFF_FIRST.saturating_mul(1u32.checked_shl(failures).unwrap_or(u32::MAX)).min(longest)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::table::Peer;
+    use waifud_model::digest::Fingerprint;
 
     fn error() -> PeerError {
         PeerError::ShuttingDown
@@ -173,20 +193,57 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_new_table_ends_the_backing_off_and_forgets_strangers() {
+    async fn a_new_address_ends_the_backing_off_and_strangers_are_forgotten() {
+        let (links, node) = (Links::default(), NodeId::from_random(1));
+        let at = |host: u8| {
+            let addr = ([10, 0, 0, host], 7400).into();
+            let fingerprint = Fingerprint([1; 32]);
+            PeerTable::from([(node, Peer { name: "n1".parse().unwrap(), addr, fingerprint })])
+        };
+        links.failed(node, error(), Instant::now());
+        links.keep_members(&at(1), &at(1));
+        assert!(matches!(links.next(node, Instant::now()), Next::Fail(_)), "somebody else changed");
+        links.keep_members(&at(1), &at(2));
+        assert!(matches!(links.next(node, Instant::now()), Next::Dial(_)));
+        links.failed(node, error(), Instant::now());
+        links.keep_members(&at(2), &PeerTable::new());
+        assert!(links.lock().is_empty());
+        assert!(matches!(links.next(node, Instant::now()), Next::Dial(_)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn hundreds_that_are_silent_are_not_dialled_more_often_than_a_few() {
+        let links = Links::default();
+        let nodes: Vec<_> = (1..=300).map(NodeId::from_random).collect();
+        let mut dials = 0;
+        let end = Instant::now() + Duration::from_secs(600);
+        while Instant::now() < end {
+            for node in &nodes {
+                if matches!(links.next(*node, Instant::now()), Next::Dial(_)) {
+                    // The first minutes are those in which they are found to be silent.
+                    dials += usize::from(Instant::now() + Duration::from_secs(300) > end);
+                    links.failed(*node, error(), Instant::now());
+                }
+            }
+            tokio::time::advance(Duration::from_millis(100)).await;
+        }
+        assert!((1..=1200).contains(&dials), "{dials} dials in 300 seconds");
+    }
+
+    #[tokio::test]
+    async fn whoever_is_heard_again_is_dialled_at_once() {
         let (links, node) = (Links::default(), NodeId::from_random(1));
         links.failed(node, error(), Instant::now());
-        assert!(matches!(links.next(node, Instant::now()), Next::Fail(_)));
-        links.keep_members(&PeerTable::new());
-        assert!(links.lock().is_empty());
+        links.pardon(node);
         assert!(matches!(links.next(node, Instant::now()), Next::Dial(_)));
     }
 
     #[test]
     fn the_pause_is_bounded() {
-        assert_eq!(backoff(0), BACKOFF_FIRST);
-        assert_eq!(backoff(1), BACKOFF_FIRST * 2);
-        assert_eq!(backoff(40), BACKOFF_MAX);
-        assert_eq!(backoff(u32::MAX), BACKOFF_MAX);
+        assert_eq!(backoff(0, 1), BACKOFF_FIRST);
+        assert_eq!(backoff(1, 300), BACKOFF_FIRST * 2);
+        assert_eq!(backoff(40, 1), BACKOFF_MAX);
+        assert_eq!(backoff(u32::MAX, 12), BACKOFF_MAX);
+        assert_eq!(backoff(u32::MAX, 300), Duration::from_secs(75));
     }
 }

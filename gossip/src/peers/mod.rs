@@ -192,6 +192,11 @@ impl Peers {
         dial::send_uni(&self.inner, to, Protocol::Gossip, message).await
     }
 
+    /// Notes that somebody hears this member again: it is worth another try now.
+    pub(crate) fn heard_again(&self, node: NodeId) {
+        self.inner.links.pardon(node);
+    }
+
     /// Directs gossip messages of peers into `inbox` from now on.
     pub(crate) fn direct_gossip(&self, inbox: GossipInbox) {
         *self.inner.gossip.write().unwrap_or_else(PoisonError::into_inner) = Some(inbox);
@@ -228,13 +233,15 @@ impl Inner {
 /// Closes the connections of whoever leaves the table.
 async fn follow_table(inner: Arc<Inner>) {
     let mut table = inner.table.clone();
+    let mut before = table.borrow().clone();
     loop {
         tokio::select! {
             () = inner.stop.cancelled() => return,
             changed = table.changed() => if changed.is_err() { return },
         }
         let current = table.borrow_and_update().clone();
-        inner.links.keep_members(&current);
+        inner.links.keep_members(&before, &current);
+        before = current;
     }
 }
 
