@@ -20,6 +20,9 @@ pub const STALE: &str = "waifu-stale";
 /// Answer: what whoever asked should know although it was done, as a sentence.
 pub const WARNING: &str = "waifu-warning";
 
+/// Answer: what the next part of a list comes after; not there at its end.
+pub const NEXT: &str = "waifu-next";
+
 /// Answer: the name of the node that answered.
 pub const NODE: &str = "waifu-node";
 

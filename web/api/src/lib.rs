@@ -23,6 +23,7 @@ pub mod history;
 pub mod metrics;
 pub mod net;
 pub mod node;
+pub mod page;
 pub mod paths;
 pub mod problem;
 pub mod schema;

@@ -6,7 +6,7 @@ mod status;
 pub use create::{Placement, PlacementPreview, VmCreate, VmCreateQuery, VmCreated};
 pub use status::{LastError, PendingChange, Silent, VmStatus};
 
-use crate::{schema, time::Time, user_data::UserDataInfo};
+use crate::{page::Limit, schema, time::Time, user_data::UserDataInfo};
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, net::Ipv4Addr};
 use utoipa::{IntoParams, ToSchema};
@@ -148,6 +148,14 @@ pub struct VmListQuery {
     /// Only VMs that match; the language of [`Filter`](crate::filter::Filter): `node=n1 status=running label.env=prod`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub filter: Option<String>,
+    /// How many items at most, 1 to 1000; all if not given. `Waifu-Next` says what to go on after.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 1000)]
+    pub limit: Option<Limit>,
+    /// Only items after this one, which need not be there any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[param(value_type = Option<String>)]
+    pub after: Option<VmName>,
 }
 
 #[cfg(test)]

@@ -32,7 +32,8 @@ use waifud_api::{
     exit::Exit,
     filter::Filter,
     headers,
-    net::NetPeerCreate,
+    net::{NetPeer, NetPeerCreate},
+    page::{Limit, PageQuery},
     paths,
     problem::ProblemCode,
     token::JoinTokenCreate,
@@ -56,6 +57,26 @@ async fn the_first_endpoint_that_answers_is_used_and_kept() {
     let client = Client::new(config(&[missing(), fake.endpoint()])).unwrap();
     assert_eq!(client.vms(&Filter::default()).await.unwrap().value, []);
     assert_eq!(*client.endpoint(), fake.endpoint());
+}
+
+#[tokio::test]
+async fn a_list_is_taken_part_by_part() {
+    let asked = Seen::default();
+    let seen = asked.clone();
+    let peers = move |RawQuery(query): RawQuery| async move {
+        let query = query.unwrap_or_default();
+        seen.push(query.clone());
+        let next = if query.contains("after") { "no name" } else { "laptop" };
+        ([(headers::NEXT, next)], Json(json!([])))
+    };
+    let fake = Fake::serve(Router::new().route(paths::NET_PEERS, get(peers))).await;
+    let client = Client::new(config(&[fake.endpoint()])).unwrap();
+    let limit = Some(Limit::new(5).unwrap());
+    let first = client.page::<NetPeer>(&PageQuery { limit, after: None }).await.unwrap().value;
+    assert_eq!((first.items, &first.next), (vec![], &Some(PeerName::new("laptop").unwrap())));
+    let lost = client.page::<NetPeer>(&PageQuery { limit, after: first.next }).await.unwrap_err();
+    assert!(matches!(lost, ClientError::Protocol { .. }), "half a list is never taken for the whole: {lost}");
+    assert_eq!(asked.all(), ["limit=5", "limit=5&after=laptop"]);
 }
 
 #[tokio::test]

@@ -8,7 +8,8 @@ use axum::{
 use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
 use waifud_api::{
-    headers::{INDEX, WARNING},
+    headers::{INDEX, NEXT, WARNING},
+    page::{Listed, Page},
     vm::Vm,
 };
 use waifud_model::ids::Generation;
@@ -21,6 +22,15 @@ pub(super) fn changed<T: Serialize>(status: StatusCode, done: Done<T>) -> Respon
 /// A change that leaves nothing to show.
 pub(super) fn gone(done: Done<()>) -> Response {
     indexed(done.index, StatusCode::NO_CONTENT.into_response())
+}
+
+/// A part of a list, and where the next one begins.
+pub(super) fn part<T: Listed + Serialize>(Page { items, next }: Page<T>) -> Response {
+    let mut response = Json(items).into_response();
+    if let Some(value) = next.and_then(|next| HeaderValue::try_from(next.to_string()).ok()) {
+        response.headers_mut().insert(NEXT, value);
+    }
+    response
 }
 
 /// A change of a VM.

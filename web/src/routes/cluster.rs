@@ -1,10 +1,10 @@
 //! `/cluster`, and the tokens with which machines join it.
 
-use super::answer::{changed, gone};
+use super::answer::{changed, gone, part};
 use crate::{
     app::App,
     caller::{Admin, Viewer},
-    extract::Path,
+    extract::{Path, Query},
     idempotency::{Keyed, KeyedJson},
     ops::{Author, join_token_create, token_change},
     problem::Failure,
@@ -14,6 +14,7 @@ use axum::{Json, extract::State, response::Response};
 use http::StatusCode;
 use waifud_api::{
     cluster::ClusterStatus,
+    page::{Page, PageQuery},
     problem::Problem,
     token::{JoinToken, JoinTokenCreate, JoinTokenCreated},
 };
@@ -26,9 +27,14 @@ pub(super) async fn status(_: Viewer, State(app): State<App>) -> Result<Json<Clu
 }
 
 /// All join tokens.
-#[utoipa::path(get, path = "/api/v1/cluster/join-tokens", tag = "cluster", responses((status = 200, body = Vec<JoinToken>)))]
-pub(super) async fn list_join_tokens(_: Admin, State(app): State<App>) -> Result<Json<Vec<JoinToken>>, Failure> {
-    view::join_tokens(&app.consensus).await.map(Json)
+#[utoipa::path(get, path = "/api/v1/cluster/join-tokens", tag = "cluster", params(PageQuery::<TokenId>),
+    responses((status = 200, body = Vec<JoinToken>), (status = "4XX", body = Problem, content_type = "application/problem+json")))]
+pub(super) async fn list_join_tokens(
+    _: Admin,
+    State(app): State<App>,
+    Query(query): Query<PageQuery<TokenId>>,
+) -> Result<Response, Failure> {
+    Ok(part(Page::of(view::join_tokens(&app.consensus).await?, &query)))
 }
 
 /// Makes a token with which machines join. Its text is in this answer and never shown again.

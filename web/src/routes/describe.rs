@@ -10,6 +10,9 @@ use serde_json::{Map, Value, json};
 /// What needs no caller, and so cannot answer that one is missing.
 const PUBLIC: [&str; 2] = ["/healthz", "/readyz"];
 
+/// The parameter that a list has which can be taken part by part.
+const AFTER: &str = "after";
+
 /// The problems that an operation may answer with, by status.
 const PROBLEMS: [(u16, &str); 15] = [
     (400, "The request does not read, or a field of it is outside its limits"),
@@ -105,6 +108,7 @@ fn components(document: &mut Value) {
         "Waifu-Stale": { "schema": { "type": "string", "enum": ["no_quorum", "lagging"] }, "description": "Present when the data may be out of date" },
         "Waifu-Node": { "schema": { "type": "string" }, "description": "The name of the node that answered" },
         "Waifu-Index": { "schema": { "type": "integer", "minimum": 0 }, "description": "The log index of the change. Sent back it is a minimum: the next answer is of a state that has it" },
+        "Waifu-Next": { "schema": { "type": "string" }, "description": "There is more of this list: give this as `after`. Not there at the end" },
         "Retry-After": { "schema": { "type": "integer", "minimum": 1 }, "description": "In how many seconds to try again" },
     });
     let mut responses = Map::new();
@@ -141,8 +145,12 @@ fn header(name: &str) -> Value {
 fn parameters(operation: &mut Map<String, Value>, rules: &Operation<'_>) {
     let known = operation.entry("parameters").or_insert_with(|| json!([]));
     let Some(known) = known.as_array_mut() else { return };
-    for parameter in known.iter_mut().filter(|parameter| parameter["in"] == "path") {
-        name_of(parameter, rules.path);
+    for parameter in known.iter_mut() {
+        match parameter["in"].as_str() {
+            Some("path") => name_of(parameter, rules.path),
+            Some("query") if parameter["name"] == AFTER => after_of(parameter, rules.path),
+            _ => {}
+        }
     }
     let mut add = |place: &str, name: &str, schema: Value, description: &str| {
         known.push(
@@ -195,7 +203,21 @@ fn name_of(parameter: &mut Value, path: &str) {
     parameter["schema"] = json!({ "type": "string", "pattern": pattern });
 }
 
+/// What the items of a list go by. Exact, for what is not listed may be named here.
+fn after_of(parameter: &mut Value, path: &str) {
+    parameter["schema"] = match path {
+        "/api/v1/tokens" | "/api/v1/cluster/join-tokens" => {
+            json!({ "type": "string", "pattern": "^[0-9a-f]{15}[1-9a-f]$" })
+        }
+        "/api/v1/templates" => {
+            json!({ "type": "string", "maxLength": 63, "pattern": r"^[a-z0-9](([.]?[a-z0-9-])*[.]?[a-z0-9])?$" })
+        }
+        _ => json!({ "type": "string", "pattern": "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$" }),
+    };
+}
+
 fn answers(operation: &mut Map<String, Value>, rules: &Operation<'_>) {
+    let listed = operation["parameters"].as_array().is_some_and(|all| all.iter().any(|one| one["name"] == AFTER));
     let answers = operation.entry("responses").or_insert_with(|| json!({}));
     let Some(answers) = answers.as_object_mut() else { return };
     // The annotations' short word for all that follows.
@@ -213,6 +235,9 @@ fn answers(operation: &mut Map<String, Value>, rules: &Operation<'_>) {
             }
             if rules.writes {
                 headers.insert("Waifu-Index".to_owned(), header("Waifu-Index"));
+            }
+            if listed {
+                headers.insert("Waifu-Next".to_owned(), header("Waifu-Next"));
             }
         }
         headers.extend(answer["headers"].as_object().cloned().into_iter().flatten());

@@ -1,10 +1,10 @@
 //! `/net`: subnets and the mesh, and the machines that may reach the guests from outside.
 
-use super::answer::{changed, gone, located};
+use super::answer::{changed, gone, located, part};
 use crate::{
     app::App,
     caller::{Admin, Viewer},
-    extract::Path,
+    extract::{Path, Query},
     idempotency::{Keyed, KeyedJson},
     ops::{Author, net_peer_change},
     problem::Failure,
@@ -14,6 +14,7 @@ use axum::{Json, extract::State, response::Response};
 use http::StatusCode;
 use waifud_api::{
     net::{Net, NetPeer, NetPeerCreate},
+    page::{Page, PageQuery},
     paths,
     problem::Problem,
 };
@@ -26,9 +27,14 @@ pub(super) async fn show(_: Viewer, State(app): State<App>) -> Result<Json<Net>,
 }
 
 /// All machines that are no nodes and may reach the guests, by name.
-#[utoipa::path(get, path = "/api/v1/net/peers", tag = "net", responses((status = 200, body = Vec<NetPeer>)))]
-pub(super) async fn list_peers(_: Viewer, State(app): State<App>) -> Result<Json<Vec<NetPeer>>, Failure> {
-    view::net_peers(&app.consensus).await.map(Json)
+#[utoipa::path(get, path = "/api/v1/net/peers", tag = "net", params(PageQuery::<PeerName>),
+    responses((status = 200, body = Vec<NetPeer>), (status = "4XX", body = Problem, content_type = "application/problem+json")))]
+pub(super) async fn list_peers(
+    _: Viewer,
+    State(app): State<App>,
+    Query(query): Query<PageQuery<PeerName>>,
+) -> Result<Response, Failure> {
+    Ok(part(Page::of(view::net_peers(&app.consensus).await?, &query)))
 }
 
 /// Lets a machine reach the guests. Its private key stays where it was made.

@@ -1,6 +1,6 @@
 //! `/nodes`.
 
-use super::answer::{changed, gone};
+use super::answer::{changed, gone, part};
 use crate::{
     app::App,
     caller::{Admin, Viewer},
@@ -14,14 +14,20 @@ use axum::{Json, extract::State, response::Response};
 use http::StatusCode;
 use waifud_api::{
     node::{Node, NodeRemoveQuery, NodeUpdate},
+    page::{Page, PageQuery},
     problem::Problem,
 };
 use waifud_model::name::NodeName;
 
 /// All nodes, by name.
-#[utoipa::path(get, path = "/api/v1/nodes", tag = "nodes", responses((status = 200, body = Vec<Node>)))]
-pub(super) async fn list(_: Viewer, State(app): State<App>) -> Result<Json<Vec<Node>>, Failure> {
-    view::nodes(&app.consensus, &app.observed()).await.map(Json)
+#[utoipa::path(get, path = "/api/v1/nodes", tag = "nodes", params(PageQuery::<NodeName>),
+    responses((status = 200, body = Vec<Node>), (status = "4XX", body = Problem, content_type = "application/problem+json")))]
+pub(super) async fn list(
+    _: Viewer,
+    State(app): State<App>,
+    Query(query): Query<PageQuery<NodeName>>,
+) -> Result<Response, Failure> {
+    Ok(part(Page::of(view::nodes(&app.consensus, &app.observed()).await?, &query)))
 }
 
 /// One node.

@@ -1,6 +1,6 @@
 //! `/templates`.
 
-use super::answer::{changed, gone};
+use super::answer::{changed, gone, part};
 use crate::{
     app::App,
     caller::{Operator, Viewer},
@@ -22,6 +22,7 @@ use http::{HeaderMap, StatusCode, header};
 use std::{io, time::Duration};
 use waifud_api::{
     headers::OCTET_STREAM,
+    page::{Page, PageQuery},
     problem::Problem,
     template::{Template, TemplateAdd, TemplateQuery, TemplateVersion, UploadQuery},
 };
@@ -31,9 +32,14 @@ use waifud_model::name::TemplateName;
 const CHUNK_WITHIN: Duration = Duration::from_secs(30);
 
 /// All templates, by name, each with its versions.
-#[utoipa::path(get, path = "/api/v1/templates", tag = "templates", responses((status = 200, body = Vec<Template>)))]
-pub(super) async fn list(_: Viewer, State(app): State<App>) -> Result<Json<Vec<Template>>, Failure> {
-    view::templates(&app.consensus, &app.observed()).await.map(Json)
+#[utoipa::path(get, path = "/api/v1/templates", tag = "templates", params(PageQuery::<TemplateName>),
+    responses((status = 200, body = Vec<Template>), (status = "4XX", body = Problem, content_type = "application/problem+json")))]
+pub(super) async fn list(
+    _: Viewer,
+    State(app): State<App>,
+    Query(query): Query<PageQuery<TemplateName>>,
+) -> Result<Response, Failure> {
+    Ok(part(Page::of(view::templates(&app.consensus, &app.observed()).await?, &query)))
 }
 
 /// One template.

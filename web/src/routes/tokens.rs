@@ -1,27 +1,33 @@
 //! `/tokens`: the API's own.
 
-use super::answer::{changed, gone};
+use super::answer::{changed, gone, part};
 use crate::{
     app::App,
     caller::Admin,
-    extract::Path,
+    extract::{Path, Query},
     idempotency::{Keyed, KeyedJson},
     ops::{Author, token_change},
     problem::Failure,
     view,
 };
-use axum::{Json, extract::State, response::Response};
+use axum::{extract::State, response::Response};
 use http::StatusCode;
 use waifud_api::{
+    page::{Page, PageQuery},
     problem::Problem,
     token::{ApiToken, ApiTokenCreate, ApiTokenCreated},
 };
 use waifud_model::ids::TokenId;
 
 /// All API tokens, without their secrets, which nobody keeps.
-#[utoipa::path(get, path = "/api/v1/tokens", tag = "tokens", responses((status = 200, body = Vec<ApiToken>)))]
-pub(super) async fn list(_: Admin, State(app): State<App>) -> Result<Json<Vec<ApiToken>>, Failure> {
-    view::api_tokens(&app.consensus).await.map(Json)
+#[utoipa::path(get, path = "/api/v1/tokens", tag = "tokens", params(PageQuery::<TokenId>),
+    responses((status = 200, body = Vec<ApiToken>), (status = "4XX", body = Problem, content_type = "application/problem+json")))]
+pub(super) async fn list(
+    _: Admin,
+    State(app): State<App>,
+    Query(query): Query<PageQuery<TokenId>>,
+) -> Result<Response, Failure> {
+    Ok(part(Page::of(view::api_tokens(&app.consensus).await?, &query)))
 }
 
 /// Makes an API token. Its text is in this answer and never shown again.

@@ -1,6 +1,6 @@
 //! `/vms`: the list, one more, and one of them.
 
-use super::answer::{changed, located, tagged};
+use super::answer::{changed, located, part, tagged};
 use crate::{
     app::App,
     caller::{Operator, Viewer},
@@ -20,6 +20,7 @@ use http::{HeaderMap, StatusCode, header};
 use std::sync::Arc;
 use waifud_api::{
     filter::Filter,
+    page::PageQuery,
     paths,
     problem::Problem,
     vm::{PlacementPreview, Vm, VmCreate, VmCreateQuery, VmCreated, VmListQuery},
@@ -39,11 +40,12 @@ pub(super) async fn list(
         Some(text) => text.parse().map_err(|error| Failure::Query(format!("filter: {error}")))?,
         None => Filter::default(),
     };
-    if filter.is_empty() {
+    let page = PageQuery { limit: query.limit, after: query.after };
+    if filter.is_empty() && page.is_all() {
         let json = list.json(&app.consensus, app.observed()).await?;
         return Ok(([(header::CONTENT_TYPE, "application/json")], json).into_response());
     }
-    Ok(Json(list.matching(&app.consensus, &app.observed(), &filter).await?).into_response())
+    Ok(part(list.matching(&app.consensus, &app.observed(), &filter, &page).await?))
 }
 
 /// Makes a VM, or with `dry_run` only says where it would go.

@@ -16,12 +16,20 @@ use bytes::Bytes;
 use serde::Serializer as _;
 use std::{collections::BTreeMap, sync::Arc};
 use tokio::sync::Mutex;
-use waifud_api::{filter::Filter, vm as wire};
+use waifud_api::{
+    filter::Filter,
+    page::{Page, PageQuery},
+    vm as wire,
+};
 use waifud_consensus::{
     Handle,
     state::{ReadError, View, VmBrief},
 };
-use waifud_model::{ids::NodeId, name::NodeName, vm::Vm};
+use waifud_model::{
+    ids::NodeId,
+    name::{NodeName, VmName},
+    vm::Vm,
+};
 
 /// All VMs by name, and their owners' names.
 #[derive(Debug)]
@@ -81,15 +89,16 @@ impl VmList {
         Ok(json)
     }
 
-    /// The VMs that match, by name.
+    /// The VMs that match, by name: the part that is wanted.
     pub(crate) async fn matching(
         &self,
         consensus: &Handle,
         observed: &Observed,
         filter: &Filter,
-    ) -> Result<Vec<wire::Vm>, Failure> {
+        page: &PageQuery<VmName>,
+    ) -> Result<Page<wire::Vm>, Failure> {
         let records = self.records(consensus).await?;
-        Ok(records.shown(observed).filter(|vm| filter.matches(vm)).collect())
+        Ok(Page::of(records.shown(observed).filter(|vm| filter.matches(vm)), page))
     }
 }
 

@@ -11,6 +11,7 @@ mod house;
 mod lists;
 mod net;
 mod nodes;
+mod pages;
 mod panel;
 mod problems;
 mod templates;

@@ -58,7 +58,7 @@ async fn every_misunderstanding_is_a_problem() {
         → -
         400 invalid: the query does not read: filter: "colour" cannot be filtered by; there are node, status, template and label.<key>
         → -
-        400 invalid: the query does not read: colour: unknown field `colour`, expected `filter`
+        400 invalid: the query does not read: colour: unknown field `colour`, expected one of `filter`, `limit`, `after`
         → -
         400 invalid: the header Idempotency-Key does not read: it must be 1 to 128 printable ASCII characters; a fresh UUID for each request is best
         → -

@@ -14,7 +14,7 @@ use std::fmt::Display;
 pub(super) struct Pairs(pub(super) Vec<(&'static str, String)>);
 
 impl Pairs {
-    fn with(mut self, name: &'static str, value: Option<impl Display>) -> Self {
+    pub(super) fn with(mut self, name: &'static str, value: Option<impl Display>) -> Self {
         self.0.extend(value.map(|value| (name, value.to_string())));
         self
     }

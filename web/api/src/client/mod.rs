@@ -25,6 +25,7 @@ mod error;
 mod events;
 mod history;
 mod net;
+mod page;
 mod pin;
 mod relay;
 mod request;
