@@ -99,9 +99,9 @@ pub(crate) enum Command {
     Edit(edit::Args),
     /// Delete VMs, disks included
     Delete(delete::Args),
-    /// Make VMs and templates as files describe them
+    /// Make VMs, templates and labels of nodes as files describe them
     Apply(apply::Args),
-    /// Print VMs and templates as files that apply takes
+    /// Print VMs, templates and labels of nodes as files that apply takes
     Export(export::Args),
     /// Start VMs
     #[command(before_help = "Examples:

@@ -81,6 +81,16 @@ pub(crate) fn subjects() -> ArgValueCompleter {
     })
 }
 
+/// `vm/NAME`, `node/NAME`, and the names of VMs alone.
+pub(crate) fn exportable() -> ArgValueCompleter {
+    names(async |client| {
+        let all = Filter::default();
+        let (vms, nodes) = tokio::try_join!(client.vms(&all), client.nodes())?;
+        let vms = vms.value.into_iter().flat_map(|vm| [vm.name.to_string(), format!("vm/{}", vm.name)]);
+        Ok(vms.chain(nodes.value.into_iter().map(|node| format!("node/{}", node.name))).collect())
+    })
+}
+
 /// Names of contexts.
 pub(crate) fn contexts() -> ArgValueCompleter {
     ArgValueCompleter::new(|typed: &OsStr| {

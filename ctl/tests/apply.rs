@@ -30,6 +30,7 @@ struct Kept {
     vms: BTreeMap<String, Value>,
     documents: BTreeMap<String, Value>,
     templates: Vec<Value>,
+    nodes: BTreeMap<String, Value>,
     answers: BTreeMap<String, Value>,
     made: u64,
     /// Changes to these are refused.
@@ -80,6 +81,16 @@ impl Kept {
                 let version = version(name, sha256, None);
                 self.templates.push(json!({ "name": name, "versions": [version] }));
                 version
+            }
+            (&Method::GET, ["nodes"]) => json!(self.nodes.values().collect::<Vec<_>>()),
+            (method, ["nodes", name]) => {
+                let Some(node) = self.nodes.get_mut(*name) else {
+                    return problem(&Problem::new(ProblemCode::NoSuchNode, format!("no node \"{name}\"")));
+                };
+                if *method == Method::PATCH {
+                    merge(node, &body());
+                }
+                node.clone()
             }
             (&Method::GET, ["vms"]) => {
                 let label = query.split_once("label.").and_then(|(_, label)| label.split_once("%3D"));
@@ -452,6 +463,56 @@ async fn templates_come_first() {
     assert_eq!((again.code, again.err.lines().last().unwrap()), (0, "2 unchanged"));
 }
 
+fn node(name: &str, labels: &Value) -> Value {
+    let some = json!({ "cpus": 4, "memory": 1 << 30, "disk": 1 << 30 });
+    json!({
+        "name": name, "id": "0000000000000001", "address": "192.0.2.11:7443", "alive": true, "since": null, "cordoned": false,
+        "role": "leader", "capacity": some, "reserved": some, "threads": 1, "vms": 0, "subnet": "10.77.1.0/24", "kvm": true,
+        "arch": "x86_64", "labels": labels, "version": null, "joined_at": "2026-03-01T12:00:00Z"
+    })
+}
+
+#[tokio::test]
+async fn nodes_get_labels_and_nothing_makes_or_removes_them() {
+    let cluster = Cluster::default();
+    let fake = cluster.serve();
+    for (name, labels) in
+        [("n1", json!({ "zone": "a", "old": "x" })), ("n2", json!({})), ("n3", json!({ "disk": "ssd" }))]
+    {
+        cluster.kept().nodes.insert(name.to_owned(), node(name, &labels));
+    }
+    let text = "node:\n- {name: n1, labels: {zone: b, disk: ssd}}\n- name: n2\n- {name: n9, labels: {zone: c}}\n";
+    let files = Files::of(&[("nodes.yaml", text)]);
+    let ended = files.apply(&fake, &["--prune", "-l", "disk=ssd"]).await;
+    expect![[r#"
+        8
+        node|n1|change|done
+        node|n2|unchanged|unchanged
+        node|n9|cannot|refused
+        ~ node n1  labels
+            labels.disk  (none) → ssd
+            labels.zone  a → b
+            labels.old   x → (none)
+        = node n2  unchanged
+        ! node n9  cannot be done
+            no node "n9" [no_such_node]
+            a machine becomes a node by itself: waifud join, with a token of waifuctl cluster token create
+        1 to change, 1 unchanged, 1 that cannot be done
+        node n1 is changed: labels.disk, labels.zone, labels.old
+    "#]]
+    .assert_eq(&format!("{}\n{}{}", ended.code, ended.out.replace('\t', "|"), ended.err));
+    assert_eq!(cluster.kept().nodes["n1"]["labels"], json!({ "zone": "b", "disk": "ssd" }));
+    assert_eq!(cluster.kept().nodes["n3"]["labels"], json!({ "disk": "ssd" }), "what is in no file is left alone");
+    assert!(fake.asked().iter().all(|asked| !asked.starts_with("DELETE")), "{:?}", fake.asked());
+    for (args, count) in [(&["--all"][..], 2), (&["--all", "--toml"], 2), (&["node/n2", "node/n3"], 2)] {
+        let exported = fake.run(&[&["export"], args].concat()).await;
+        let name = if args.contains(&"--toml") { "a.toml" } else { "a.yaml" };
+        let again = Files::of(&[(name, &exported.out)]).apply(&fake, &[]).await;
+        let last = format!("{count} unchanged");
+        assert_eq!((again.code, again.err.lines().last()), (0, Some(&*last)), "{}\n{}", exported.out, exported.err);
+    }
+}
+
 #[tokio::test]
 async fn what_is_wrong_with_files_is_told_before_anybody_is_asked() {
     let cluster = Cluster::default();
@@ -509,6 +570,7 @@ async fn the_examples_of_the_documentation_work() {
     all.extend(examples("toml").into_iter().map(|text| ("a.toml", text)));
     for (name, text) in all {
         let cluster = Cluster::default();
+        cluster.kept().nodes = ["n1", "n2"].map(|name| (name.to_owned(), node(name, &json!({})))).into();
         let beside = [("db.yaml", "#cloud-config\n"), ("me.pub", "ssh-ed25519 AAAA me\n"), ("tiny.qcow2", "x")];
         let files = Files::of(&[&[(name, &*text)][..], &beside].concat());
         let file = files.0.path().join(name);
@@ -537,6 +599,8 @@ async fn the_examples_of_the_documentation_are_what_the_schema_says() {
         json!({ "kind": "vm", "name": "a", "template": "t", "memory": "lots" }),
         json!({ "kind": "template", "name": "a", "template": "t" }),
         json!({ "name": "a", "template": "t" }),
+        json!({ "kind": "node", "name": "n1", "cordoned": true }),
+        json!({ "kind": "node", "labels": {} }),
         json!({ "machine": [] }),
         json!([{ "kind": "vm", "name": "a", "template": "t", "restart": "sometimes" }]),
     ] {

@@ -200,7 +200,9 @@ impl Finder {
 
     fn upkeep(&mut self, document: &VmDocument, vm: &Vm) {
         if let Some(wanted) = &document.labels {
-            self.labels(wanted, &vm.labels);
+            let (fields, patch) = labels(wanted, &vm.labels);
+            fields.into_iter().for_each(|found| self.field(found.field, found.old, found.new, Takes::AtOnce));
+            self.difference.update.labels = patch;
         }
         if let Some(wanted) = document.description.as_ref().filter(|wanted| **wanted != vm.description) {
             let text = |text: &String| Some(text.clone()).filter(|text| !text.is_empty());
@@ -215,24 +217,6 @@ impl Finder {
             self.field("restart", word(&vm.restart), word(&wanted), now);
             self.difference.update.restart = Some(wanted);
         }
-    }
-
-    fn labels(&mut self, wanted: &Labels, have: &Labels) {
-        let mut patch = LabelPatch::default();
-        for (key, value) in wanted.iter().filter(|(key, value)| have.get(key) != Some(value)) {
-            self.field(
-                format!("labels.{key}"),
-                have.get(key).map(str::to_owned),
-                Some(value.to_owned()),
-                Takes::AtOnce,
-            );
-            patch.0.insert(key.to_owned(), Some(value.to_owned()));
-        }
-        for (key, value) in have.iter().filter(|(key, _)| wanted.get(key).is_none()) {
-            self.field(format!("labels.{key}"), Some(value.to_owned()), None, Takes::AtOnce);
-            patch.0.insert(key.to_owned(), None);
-        }
-        self.difference.update.labels = patch;
     }
 
     fn told(&mut self, document: &VmDocument, vm: &Vm) {
@@ -271,6 +255,22 @@ impl Finder {
             self.difference.running = document.running;
         }
     }
+}
+
+/// The labels that come, change or go, where all there shall be are `wanted`.
+pub(crate) fn labels(wanted: &Labels, have: &Labels) -> (Vec<Field>, LabelPatch) {
+    let come = wanted.iter().filter(|(key, value)| have.get(key) != Some(value)).map(|(key, value)| (key, Some(value)));
+    let go = have.iter().filter(|(key, _)| wanted.get(key).is_none()).map(|(key, _)| (key, None));
+    let changes: Vec<(&str, Option<&str>)> = come.chain(go).collect();
+    let field = |(key, new): &(&str, Option<&str>)| Field {
+        field: format!("labels.{key}"),
+        old: have.get(key).map(str::to_owned),
+        new: new.map(str::to_owned),
+        takes: None,
+    };
+    let fields = changes.iter().map(field).collect();
+    let patch = changes.into_iter().map(|(key, new)| (key.to_owned(), new.map(str::to_owned)));
+    (fields, LabelPatch(patch.collect()))
 }
 
 /// Was it made from what the selector names?

@@ -5,7 +5,7 @@
 //! overwritten: every change says which generation it is meant for.
 
 use super::{
-    compare::Difference,
+    compare::{Difference, Field},
     plan::{Action, Object, Plan, Step},
     read::{Image, WantedTemplate, WantedVm},
 };
@@ -21,11 +21,12 @@ use waifud_api::{
     client::IdempotencyKey,
     cloud_init::{CloudInit, CloudInitQuery},
     exit::Exit,
+    node::NodeUpdate,
     template::TemplateAdd,
     vm::{Vm, VmCreate},
     vm_change::VmUpdate,
 };
-use waifud_model::{digest::Blake3, vm::Desired};
+use waifud_model::{digest::Blake3, name::NodeName, vm::Desired};
 
 /// How often an answer may be that of an earlier life of a VM: one that was made by the same document and deleted within the day
 /// that keys are remembered.
@@ -126,6 +127,7 @@ async fn take(context: &Context, action: Action) -> Result<Option<(Vm, Goal)>, F
         Action::Change { wanted, vm, difference, told } => {
             change(context, &wanted, *vm, &difference, told.as_deref()).await
         }
+        Action::Label { node, fields, update } => label(context, &node, &fields, &update).await.map(|()| None),
         Action::Delete { vm } => delete(context, *vm).await,
         Action::Unchanged | Action::Cannot { .. } => Ok(None),
     }
@@ -198,14 +200,23 @@ async fn change(
         };
         vm = context.fresh(asked);
     }
-    let fields: Vec<_> = difference.fields.iter().map(|field| field.field.as_str()).collect();
-    context.progress.done(&format!("vm {name} is changed"), &fields.join(", "));
+    context.progress.done(&format!("vm {name} is changed"), &names(&difference.fields));
     let goal = match difference.running {
         Some(true) => Goal::Running,
         Some(false) => Goal::Stopped,
         None => Goal::Settled,
     };
     Ok(Some((vm, goal)))
+}
+
+async fn label(context: &Context, node: &NodeName, fields: &[Field], update: &NodeUpdate) -> Result<(), Failure> {
+    context.fresh(wait::accepted(context.client.update_node(node, update)).await?);
+    context.progress.done(&format!("node {node} is changed"), &names(fields));
+    Ok(())
+}
+
+fn names(fields: &[Field]) -> String {
+    fields.iter().map(|field| field.field.as_str()).collect::<Vec<_>>().join(", ")
 }
 
 async fn delete(context: &Context, vm: Vm) -> Result<Option<(Vm, Goal)>, Failure> {

@@ -1,4 +1,4 @@
-//! VMs and templates as documents that describe them, and those as text. Applied where they came from, they change nothing.
+//! VMs, templates and labels of nodes as documents that describe them, and those as text. Applied where they came from, they change nothing.
 //!
 //! What is as by default is left out, and so is what says where something is (node, address): a description can be applied
 //! elsewhere. Pure.
@@ -8,7 +8,8 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 use waifud_api::{
     cloud_init::CloudInit,
-    document::{Document, Size, TemplateDocument, VmDocument},
+    document::{Document, NodeDocument, Size, TemplateDocument, VmDocument},
+    node::Node,
     template::{Template, TemplateSelector},
     vm::{TemplateRef, Vm, VmCreate},
 };
@@ -71,6 +72,11 @@ pub(crate) fn template(template: &Template) -> Option<TemplateDocument> {
     Some(TemplateDocument { name: template.name.clone(), url: Some(url), file: None, sha256: Some(newest.sha256) })
 }
 
+/// Describes a node: what people say of it, and nothing of what it is.
+pub(crate) fn node(node: &Node) -> NodeDocument {
+    NodeDocument { name: node.name.clone(), labels: Some(node.labels.clone()) }
+}
+
 /// One document after the other.
 pub(crate) fn yaml(documents: &[Document]) -> Result<String, Failure> {
     let mut text = String::new();
@@ -93,6 +99,8 @@ struct Lists<'a> {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     template: Vec<&'a TemplateDocument>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    node: Vec<&'a NodeDocument>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     vm: Vec<&'a VmDocument>,
 }
 
@@ -103,6 +111,7 @@ pub(crate) fn toml(documents: &[Document]) -> Result<String, Failure> {
         match document {
             Document::Vm(vm) => lists.vm.push(vm),
             Document::Template(template) => lists.template.push(template),
+            Document::Node(node) => lists.node.push(node),
         }
     }
     toml::to_string_pretty(&lists).map_err(|e| fault(e.to_string()))

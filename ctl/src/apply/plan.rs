@@ -1,5 +1,5 @@
-//! What is to be done, one step an object, in the order it is done in: templates, then VMs that change, VMs that come, and last
-//! those that go.
+//! What is to be done, one step an object, in the order it is done in: templates, then nodes and VMs that change, VMs that come,
+//! and last those that go.
 
 use super::{
     compare::{Difference, Field},
@@ -8,8 +8,10 @@ use super::{
 use serde::Serialize;
 use waifud_api::{
     cloud_init::CloudInit,
+    node::NodeUpdate,
     vm::{Placement, Vm, VmCreate},
 };
+use waifud_model::name::NodeName;
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -48,6 +50,10 @@ impl Object {
     pub(crate) fn template(name: impl ToString) -> Self {
         Self { kind: "template", name: name.to_string() }
     }
+
+    pub(crate) fn node(name: impl ToString) -> Self {
+        Self { kind: "node", name: name.to_string() }
+    }
 }
 
 /// See [`Step`].
@@ -59,6 +65,8 @@ pub(crate) enum Action {
     Create { wanted: Box<WantedVm>, request: Box<VmCreate>, placement: Option<Placement> },
     /// A VM is changed.
     Change { wanted: Box<WantedVm>, vm: Box<Vm>, difference: Box<Difference>, told: Option<Box<CloudInit>> },
+    /// A node gets other labels.
+    Label { node: NodeName, fields: Vec<Field>, update: NodeUpdate },
     /// It is as it shall be.
     Unchanged,
     /// A VM goes, because it has the label and is in no file.
@@ -73,7 +81,7 @@ impl Action {
         match self {
             Self::AddVersion { .. } => "add_version",
             Self::Create { .. } => "create",
-            Self::Change { .. } => "change",
+            Self::Change { .. } | Self::Label { .. } => "change",
             Self::Unchanged => "unchanged",
             Self::Delete { .. } => "delete",
             Self::Cannot { .. } => "cannot",
@@ -84,7 +92,7 @@ impl Action {
     pub(crate) const fn rank(&self) -> u8 {
         match self {
             Self::AddVersion { .. } => 0,
-            Self::Change { .. } => 1,
+            Self::Change { .. } | Self::Label { .. } => 1,
             Self::Create { .. } => 2,
             Self::Delete { .. } => 3,
             Self::Unchanged => 4,
@@ -145,6 +153,7 @@ impl<'a> PlanRow<'a> {
             Action::Create { placement, .. } => (placement.as_ref().map(|p| p.node.to_string()), &[], &[]),
             Action::Change { vm, difference, .. } => (Some(vm.node.to_string()), &difference.fields, &[]),
             Action::Delete { vm } => (Some(vm.node.to_string()), &[], &[]),
+            Action::Label { fields, .. } => (None, fields, &[]),
             Action::Cannot { fields, why, .. } => (None, fields, why),
             Action::AddVersion { .. } | Action::Unchanged => (None, &[], &[]),
         };

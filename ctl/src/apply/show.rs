@@ -30,7 +30,7 @@ pub(crate) fn plan(plan: &Plan, colour: bool) -> String {
 fn one(text: &mut String, step: &Step, width: usize, colour: bool) {
     let (mark, tone) = match &step.action {
         Action::AddVersion { .. } | Action::Create { .. } => ("+", Tone::Good),
-        Action::Change { .. } => ("~", Tone::Warn),
+        Action::Change { .. } | Action::Label { .. } => ("~", Tone::Warn),
         Action::Delete { .. } => ("-", Tone::Bad),
         Action::Unchanged => ("=", Tone::Plain),
         Action::Cannot { .. } => ("!", Tone::Bad),
@@ -42,6 +42,7 @@ fn one(text: &mut String, step: &Step, width: usize, colour: bool) {
             format!("{}{}", made_of(request), place.unwrap_or_default())
         }
         Action::Change { vm, .. } => format!("on {}", vm.node),
+        Action::Label { .. } => "labels".to_owned(),
         Action::Delete { vm } => format!("on {}, disk {}: in no file", vm.node, vm.disk),
         Action::Unchanged => "unchanged".to_owned(),
         Action::Cannot { .. } => "cannot be done".to_owned(),
@@ -50,6 +51,7 @@ fn one(text: &mut String, step: &Step, width: usize, colour: bool) {
     let _ = writeln!(text, "{} {object:width$}  {}", tone.paint(mark, colour), printable(&what));
     let (fields, why): (&[Field], &[String]) = match &step.action {
         Action::Change { difference, .. } => (&difference.fields, &[]),
+        Action::Label { fields, .. } => (fields, &[]),
         Action::Cannot { fields, why, .. } => (fields, why),
         _ => (&[], &[]),
     };
@@ -110,7 +112,7 @@ fn counts(plan: &Plan) -> String {
         let words = match &step.action {
             Action::AddVersion { .. } => "template versions to add",
             Action::Create { .. } => "to create",
-            Action::Change { .. } => "to change",
+            Action::Change { .. } | Action::Label { .. } => "to change",
             Action::Delete { .. } => "to delete",
             Action::Unchanged => "unchanged",
             Action::Cannot { .. } => "that cannot be done",

@@ -6,7 +6,7 @@
 use super::{
     compare::{self, Difference},
     plan::{Action, Object, Plan, Step},
-    read::{Image, Wanted, WantedTemplate, WantedVm},
+    read::{Image, Wanted, WantedNode, WantedTemplate, WantedVm},
 };
 use crate::{context::Context, exit::Failure, wait};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
@@ -17,6 +17,7 @@ use waifud_api::{
     cloud_init::{CloudInit, CloudInitQuery},
     exit::Exit,
     filter::{Filter, Term},
+    node::NodeUpdate,
     problem::Problem,
     template::Template,
     vm::Vm,
@@ -49,6 +50,8 @@ pub(crate) async fn survey(context: &Context, wanted: Wanted, prune: &[Label]) -
             plan.steps.push(step);
         }
     }
+    let steps = stream::iter(wanted.nodes).map(|node| labels(context, node)).buffered(AT_ONCE);
+    plan.steps.extend(steps.try_collect::<Vec<_>>().await?);
     let kept: BTreeSet<VmName> = wanted.vms.iter().map(|vm| vm.document.name.clone()).collect();
     let steps = stream::iter(wanted.vms).map(|vm| one(context, vm, &coming)).buffered(AT_ONCE);
     plan.steps.extend(steps.try_collect::<Vec<_>>().await?);
@@ -100,6 +103,29 @@ fn digest(path: &Path) -> Result<Sha256, Failure> {
             read => hasher.update(chunk.get(..read).unwrap_or_default()),
         }
     }
+}
+
+/// What is to be done about a node. That it is there is its own doing: no document makes one.
+async fn labels(context: &Context, wanted: WantedNode) -> Result<Step, Failure> {
+    let object = Object::node(&wanted.document.name);
+    let node = match context.client.node(&wanted.document.name).await {
+        Ok(answer) => context.fresh(answer),
+        Err(ClientError::Problem(problem)) if problem.exit() == Exit::NotFound => {
+            let joins =
+                "a machine becomes a node by itself: waifud join, with a token of waifuctl cluster token create";
+            let (why, exit) = (vec![words(&problem), joins.to_owned()], problem.exit());
+            return Ok(Step { object, action: Action::Cannot { fields: Vec::new(), why, exit }, notes: Vec::new() });
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let labels = wanted.document.labels.unwrap_or_else(|| node.labels.clone());
+    let (fields, labels) = compare::labels(&labels, &node.labels);
+    let action = if fields.is_empty() {
+        Action::Unchanged
+    } else {
+        Action::Label { node: node.name, fields, update: NodeUpdate { labels } }
+    };
+    Ok(Step { object, action, notes: Vec::new() })
 }
 
 /// What is to be done about a VM that is wanted.

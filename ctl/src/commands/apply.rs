@@ -20,7 +20,7 @@ use waifud_model::labels::Label;
   waifuctl apply -f cluster/
   waifuctl apply -f shop/ --prune -l app=shop
   waifuctl export --all | waifuctl apply -f -",
-    after_help = "A file describes VMs and templates:
+    after_help = "A file describes VMs, templates and labels of nodes:
 
   kind: vm
   name: web-1

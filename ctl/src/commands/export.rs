@@ -6,11 +6,12 @@ use std::str::FromStr;
 use waifud_api::{
     document::Document,
     filter::{Filter, Term},
+    node::Node,
     vm::Vm,
 };
 use waifud_model::{
     labels::Label,
-    name::{NameError, VmName},
+    name::{NameError, NodeName, VmName},
     vm::Phase,
 };
 
@@ -23,16 +24,17 @@ const AT_ONCE: usize = 8;
   waifuctl export vm/web-1
   waifuctl export -l app=shop > shop.yaml
   waifuctl export --all --with-user-data > cluster.yaml
-  waifuctl export --all --toml")]
+  waifuctl export --all --toml
+  waifuctl export node/n1")]
 #[command(group = clap::ArgGroup::new("which").required(true).args(["names", "label", "all"]).multiple(false))]
 pub(crate) struct Args {
-    /// VMs
-    #[arg(value_name = "vm/NAME", add = complete::vms())]
+    /// VMs, and nodes with their labels
+    #[arg(value_name = "vm/NAME|node/NAME", add = complete::exportable())]
     names: Vec<Named>,
     /// All VMs with this label; of several a VM must have all
     #[arg(short, long, value_name = "KEY=VALUE")]
     label: Vec<Label>,
-    /// All VMs, and all templates that came from the web
+    /// All VMs, all templates that came from the web, and all nodes that have labels
     #[arg(long)]
     all: bool,
     /// With what guests are told (user-data, network-config), which may hold secrets; for operators
@@ -43,15 +45,21 @@ pub(crate) struct Args {
     toml: bool,
 }
 
-/// `vm/web-1`, or the name alone.
+/// `vm/web-1`, or the name alone; `node/n1`.
 #[derive(Debug, Clone)]
-struct Named(VmName);
+enum Named {
+    Vm(VmName),
+    Node(NodeName),
+}
 
 impl FromStr for Named {
     type Err = NameError;
 
     fn from_str(text: &str) -> Result<Self, NameError> {
-        VmName::new(text.strip_prefix("vm/").unwrap_or(text)).map(Self)
+        match text.strip_prefix("node/") {
+            Some(name) => NodeName::new(name).map(Self::Node),
+            None => VmName::new(text.strip_prefix("vm/").unwrap_or(text)).map(Self::Vm),
+        }
     }
 }
 
@@ -70,6 +78,7 @@ pub(crate) async fn run(context: &Context, args: &Args) -> Result<(), Failure> {
             }
         }
     }
+    documents.extend(nodes(context, args).await?.iter().map(|node| Document::Node(export::node(node))));
     let described = stream::iter(vms).map(|vm| {
         let templates = &templates;
         async move {
@@ -103,8 +112,26 @@ async fn chosen(context: &Context, args: &Args) -> Result<Vec<Vm>, Failure> {
         return Ok(vms);
     }
     let mut vms = Vec::new();
-    for Named(name) in &args.names {
-        vms.push(context.fresh(context.client.vm(name).await?));
+    for name in &args.names {
+        if let Named::Vm(name) = name {
+            vms.push(context.fresh(context.client.vm(name).await?));
+        }
     }
     Ok(vms)
+}
+
+/// Those that are named, or all of which somebody said something.
+async fn nodes(context: &Context, args: &Args) -> Result<Vec<Node>, Failure> {
+    if args.all {
+        let mut nodes = context.fresh(context.client.nodes().await?);
+        nodes.retain(|node| !node.labels.is_empty());
+        return Ok(nodes);
+    }
+    let mut nodes = Vec::new();
+    for name in &args.names {
+        if let Named::Node(name) = name {
+            nodes.push(context.fresh(context.client.node(name).await?));
+        }
+    }
+    Ok(nodes)
 }

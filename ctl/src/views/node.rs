@@ -85,7 +85,7 @@ pub(crate) fn details(node: &Node, look: &Look) -> Details {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::{
         output::{Out, Terminal},
@@ -93,7 +93,7 @@ mod tests {
     };
     use expect_test::expect;
 
-    fn node() -> Node {
+    pub(crate) fn node() -> Node {
         serde_json::from_str(
             r#"{
                 "name": "n1", "id": "0000000000000001", "address": "192.168.1.11:7443", "alive": true,

@@ -1,4 +1,4 @@
-//! VMs and templates out of files, against real daemons: each run through another node.
+//! VMs, templates and labels of nodes out of files, against real daemons: each run through another node.
 
 use super::support::{disk_image, text, three};
 use anyhow::Result;
@@ -82,6 +82,14 @@ async fn a_cluster_is_made_changed_exported_and_pruned_out_of_files() -> Result<
     let (code, _, told) = apply(&cluster, 1, file, &[])?;
     assert!(code == 8 && told.contains("memory"), "{code} {told}");
 
+    // Labels of nodes; a file makes none of them.
+    fs::write(file, "node:\n- name: n2\n  labels: {zone: a}\n- name: n9\n  labels: {zone: a}\n")?;
+    let (code, done, told) = apply(&cluster, 1, file, &[])?;
+    assert_eq!((code, done.as_str()), (8, "node n2 change done\nnode n9 cannot refused\n"), "{told}");
+    assert!(told.contains("waifud join"), "{told}");
+    let labelled = cluster.waifuctl(3, &["node", "list", "label.zone=a", "-o", "name"])?;
+    assert_eq!(String::from_utf8_lossy(&labelled.stdout), "n2\n");
+
     for (arguments, name) in
         [(vec!["export", "--all", "--with-user-data"], "all.yaml"), (vec!["export", "--all", "--toml"], "all.toml")]
     {
@@ -90,7 +98,7 @@ async fn a_cluster_is_made_changed_exported_and_pruned_out_of_files() -> Result<
         fs::write(&path, &exported.stdout)?;
         let (code, _, told) = apply(&cluster, 3, text(&path), &[])?;
         let shown = String::from_utf8_lossy(&exported.stdout);
-        assert_eq!((code, told.lines().last()), (0, Some("2 unchanged")), "{told}\n{shown}");
+        assert_eq!((code, told.lines().last()), (0, Some("3 unchanged")), "{told}\n{shown}");
     }
 
     // A protected VM stays, and the others go.

@@ -1,4 +1,4 @@
-//! What `waifuctl apply` reads and `waifuctl export` writes: VMs and templates as people describe them.
+//! What `waifuctl apply` reads and `waifuctl export` writes: VMs, templates and labels of nodes as people describe them.
 //!
 //! In: a document, out of YAML or TOML. Out: typed fields, and the JSON Schema of the same types. A field that a document does
 //! not name is not managed by it: a new VM has the default, one that is there keeps what it has. What is named is meant as a
@@ -31,10 +31,12 @@ pub enum Document {
     Vm(Box<VmDocument>),
     /// What disks of VMs start from.
     Template(TemplateDocument),
+    /// What people say of a node.
+    Node(NodeDocument),
 }
 
 /// The words of `kind`, which are also the names of the lists in a file that has its documents by kind (`[[vm]]`).
-pub const KINDS: [&str; 2] = ["vm", "template"];
+pub const KINDS: [&str; 3] = ["vm", "template", "node"];
 
 /// A virtual machine. What is not named is the default for a new VM, and stays as it is for one that is there.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -186,6 +188,19 @@ pub struct TemplateDocument {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub sha256: Option<Sha256>,
+}
+
+/// A node: its labels. Machines become nodes by joining and leave by being removed, neither of which a document does.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NodeDocument {
+    /// Its name.
+    #[schema(value_type = String)]
+    pub name: NodeName,
+    /// All its labels.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<BTreeMap<String, String>>)]
+    pub labels: Option<Labels>,
 }
 
 /// A number of bytes as people write it: `512M`, `1.5G`, or the number.

@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     apply::{compare, compare::Difference, read},
-    views::vm::tests::vm as sample,
+    views::{node::tests::node as sample_node, vm::tests::vm as sample},
 };
 use expect_test::expect;
 use proptest::prelude::*;
@@ -16,21 +16,27 @@ use waifud_model::{
     size::ByteSize,
 };
 
+/// Labels and names of people, and what YAML and TOML trip over.
+fn word() -> impl Strategy<Value = String> {
+    prop_oneof![
+        "[ -~]{0,20}",
+        "[a-zäöü ]{0,9}",
+        Just("yes".to_owned()),
+        Just("0644".to_owned()),
+        Just("~".to_owned()),
+        Just("1e3".to_owned()),
+        Just("- a: b #c".to_owned())
+    ]
+}
+
+fn any_labels() -> impl Strategy<Value = Labels> {
+    prop::collection::btree_map("[a-z][a-z0-9./_-]{0,9}", word(), 0..4)
+        .prop_filter_map("labels", |map| Labels::try_from(map).ok())
+}
+
 /// A VM and what its guest is told.
 fn any_vm() -> impl Strategy<Value = (Vm, CloudInit)> {
     let size = || prop_oneof![(1_u64..64).prop_map(ByteSize::gib), (1_u64..1 << 40).prop_map(ByteSize::bytes)];
-    // Labels and names of people, and what YAML and TOML trip over.
-    let word = || {
-        prop_oneof![
-            "[ -~]{0,20}",
-            "[a-zäöü ]{0,9}",
-            Just("yes".to_owned()),
-            Just("0644".to_owned()),
-            Just("~".to_owned()),
-            Just("1e3".to_owned()),
-            Just("- a: b #c".to_owned())
-        ]
-    };
     let text = || {
         prop_oneof![
             word(),
@@ -41,8 +47,7 @@ fn any_vm() -> impl Strategy<Value = (Vm, CloudInit)> {
     };
     let bytes = prop_oneof![text().prop_map(String::into_bytes), prop::collection::vec(any::<u8>(), 0..40)];
     let data = move || prop::option::of(bytes.clone().prop_map(|bytes| UserData::new(bytes).unwrap()));
-    let labels = prop::collection::btree_map("[a-z][a-z0-9./_-]{0,9}", word(), 0..4)
-        .prop_filter_map("labels", |map| Labels::try_from(map).ok());
+    let labels = any_labels();
     let disks = prop::collection::btree_map("[a-z][a-z0-9]{0,9}".prop_map(|name| name.parse().unwrap()), size(), 0..4);
     let machine = (1_u32..200, size(), prop::option::of(size()), size(), disks, any::<bool>(), 0_usize..3);
     let upkeep = (labels, "[ -~\n]{0,40}", any::<[bool; 3]>(), 0_usize..3, 0_usize..3);
@@ -77,14 +82,13 @@ fn any_vm() -> impl Strategy<Value = (Vm, CloudInit)> {
     })
 }
 
-/// The document that `text` describes, read as a file with this ending.
-fn read_back(text: &str, ending: &str) -> VmDocument {
+/// What `text` describes, read as a file with this ending.
+fn read_back(text: &str, ending: &str) -> read::Wanted {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join(format!("a.{ending}"));
     std::fs::write(&file, text).unwrap();
     let wanted = read::read(&[file]);
-    let mut wanted = wanted.unwrap_or_else(|faults| panic!("{}\n{text}", faults[0]));
-    wanted.vms.remove(0).document
+    wanted.unwrap_or_else(|faults| panic!("{}\n{text}", faults[0]))
 }
 
 proptest! {
@@ -96,9 +100,22 @@ proptest! {
         let document = vm(&it, with.then_some(told), &templates);
         let documents = [Document::Vm(Box::new(document.clone()))];
         for (text, ending) in [(yaml(&documents).unwrap(), "yaml"), (toml(&documents).unwrap(), "toml")] {
-            let back = read_back(&text, ending);
+            let back = read_back(&text, ending).vms.remove(0).document;
             prop_assert_eq!(&back, &document, "{}", text);
             prop_assert_eq!(compare::compare(&back, &it), Difference::default(), "{}", text);
+        }
+    }
+
+    #[test]
+    fn what_is_exported_of_a_node_changes_nothing(labels in any_labels()) {
+        let mut it = sample_node();
+        it.labels = labels;
+        let documents = [Document::Node(node(&it))];
+        for (text, ending) in [(yaml(&documents).unwrap(), "yaml"), (toml(&documents).unwrap(), "toml")] {
+            let back = read_back(&text, ending).nodes.remove(0).document;
+            prop_assert_eq!(&back, &node(&it), "{}", text);
+            let (fields, patch) = compare::labels(&back.labels.unwrap(), &it.labels);
+            prop_assert!(fields.is_empty() && patch.is_empty(), "{}", text);
         }
     }
 }
@@ -126,13 +143,23 @@ fn a_cluster_as_files() {
     iso.name = "iso".parse().unwrap();
     iso.versions[0].version = Blake3::of(b"newer");
     let templates = [known(&it.template), iso];
-    let documents =
-        [Document::Template(template(&templates[0]).unwrap()), Document::Vm(Box::new(vm(&it, Some(told), &templates)))];
+    let mut n1 = sample_node();
+    n1.labels = BTreeMap::from([("zone".to_owned(), "a".to_owned())]).try_into().unwrap();
+    let documents = [
+        Document::Template(template(&templates[0]).unwrap()),
+        Document::Node(node(&n1)),
+        Document::Vm(Box::new(vm(&it, Some(told), &templates))),
+    ];
     expect![[r#"
         kind: template
         name: debian-12
         url: https://x/y.qcow2
         sha256: "0707070707070707070707070707070707070707070707070707070707070707"
+        ---
+        kind: node
+        name: n1
+        labels:
+          zone: a
         ---
         kind: vm
         name: web-1
@@ -170,6 +197,12 @@ fn a_cluster_as_files() {
         name = "debian-12"
         url = "https://x/y.qcow2"
         sha256 = "0707070707070707070707070707070707070707070707070707070707070707"
+
+        [[node]]
+        name = "n1"
+
+        [node.labels]
+        zone = "a"
 
         [[vm]]
         name = "web-1"

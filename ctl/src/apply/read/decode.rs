@@ -2,7 +2,7 @@
 //! is read again.
 
 use super::{
-    Image, Origin, WantedTemplate, WantedVm,
+    Image, Origin, WantedNode, WantedTemplate, WantedVm,
     tree::{Fault, Path, Tree},
 };
 use crate::documents::{Sources, ssh_keys};
@@ -11,7 +11,7 @@ use serde_json::Value;
 use serde_path_to_error::Segment;
 use std::path::{Path as FilePath, PathBuf};
 use waifud_api::{
-    document::{KINDS, TemplateDocument, VmDocument},
+    document::{KINDS, NodeDocument, TemplateDocument, VmDocument},
     user_data::UserDataIn,
 };
 
@@ -19,6 +19,7 @@ use waifud_api::{
 pub(super) enum Described {
     Vm(Box<WantedVm>),
     Template(WantedTemplate),
+    Node(WantedNode),
 }
 
 /// How many slips of a key may be between what was typed and what was meant.
@@ -33,7 +34,7 @@ pub(super) fn document(
 ) -> Result<Described, Vec<Fault>> {
     let line = tree.line(&[]).unwrap_or(1);
     let mut reader = Reader { file, dir, line, faults: Vec::new() };
-    let kinds = KINDS.join(" or ");
+    let kinds = kinds();
     let Value::Object(map) = &mut tree.value else {
         return Err(reader.only(line, format!("a document was expected: fields, with kind: {kinds}")));
     };
@@ -51,12 +52,19 @@ pub(super) fn document(
     let described = match kind.as_str() {
         "vm" => reader.typed(&mut tree).and_then(|document| reader.vm(document, &tree)),
         "template" => reader.typed(&mut tree).and_then(|document| reader.template(document, &tree)),
+        "node" => reader.typed(&mut tree).map(|document| reader.node(document)),
         other => {
             let line = tree.line(&["kind".to_owned()]).unwrap_or(line);
             return Err(reader.only(line, format!("kind: {other:?} is not known; it is {kinds}")));
         }
     };
     described.filter(|_| reader.faults.is_empty()).ok_or(reader.faults)
+}
+
+/// `vm, template or node`.
+fn kinds() -> String {
+    let [others @ .., last] = KINDS;
+    format!("{} or {last}", others.join(", "))
 }
 
 struct Reader<'a> {
@@ -176,6 +184,11 @@ impl Reader<'_> {
         }
         let origin = Origin { file: self.file.to_owned(), line: self.line };
         Some(Described::Template(WantedTemplate { origin, name: document.name, image }))
+    }
+
+    fn node(&self, document: NodeDocument) -> Described {
+        let origin = Origin { file: self.file.to_owned(), line: self.line };
+        Described::Node(WantedNode { origin, document })
     }
 }
 

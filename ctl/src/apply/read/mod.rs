@@ -19,7 +19,7 @@ use std::{
     path::{Path, PathBuf},
 };
 use tree::Tree;
-use waifud_api::document::{KINDS, VmDocument};
+use waifud_api::document::{KINDS, NodeDocument, VmDocument};
 use waifud_model::{digest::Sha256, name::TemplateName};
 
 /// Where a document stands.
@@ -73,11 +73,25 @@ pub(crate) enum Image {
     },
 }
 
+/// A node that shall have certain labels.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct WantedNode {
+    pub(crate) origin: Origin,
+    pub(crate) document: NodeDocument,
+}
+
 /// All that the files describe.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Wanted {
     pub(crate) templates: Vec<WantedTemplate>,
     pub(crate) vms: Vec<WantedVm>,
+    pub(crate) nodes: Vec<WantedNode>,
+}
+
+impl Wanted {
+    const fn is_empty(&self) -> bool {
+        self.templates.is_empty() && self.vms.is_empty() && self.nodes.is_empty()
+    }
 }
 
 /// Reads files and directories; `-` is stdin.
@@ -91,7 +105,7 @@ pub(crate) fn read(paths: &[PathBuf]) -> Result<Wanted, Vec<Fault>> {
     }
     twice(&wanted, &mut faults);
     if faults.is_empty() {
-        if wanted.vms.is_empty() && wanted.templates.is_empty() {
+        if wanted.is_empty() {
             let file = paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ");
             return Err(vec![Fault { file, line: None, what: "nothing is described in it".to_owned() }]);
         }
@@ -161,6 +175,7 @@ fn within(name: &str, dir: &Path, tree: Tree, wanted: &mut Wanted, faults: &mut 
     let mut one = |tree: Tree, kind: Option<&str>| match decode::document(name, dir, tree, kind) {
         Ok(Described::Vm(vm)) => wanted.vms.push(*vm),
         Ok(Described::Template(template)) => wanted.templates.push(template),
+        Ok(Described::Node(node)) => wanted.nodes.push(node),
         Err(more) => faults.extend(more),
     };
     match &tree.value {
@@ -185,8 +200,9 @@ fn within(name: &str, dir: &Path, tree: Tree, wanted: &mut Wanted, faults: &mut 
 fn twice(wanted: &Wanted, faults: &mut Vec<Fault>) {
     let vms = wanted.vms.iter().map(|vm| (format!("vm {}", vm.document.name), &vm.origin));
     let templates = wanted.templates.iter().map(|template| (format!("template {}", template.name), &template.origin));
+    let nodes = wanted.nodes.iter().map(|node| (format!("node {}", node.document.name), &node.origin));
     let mut seen = BTreeMap::<String, &Origin>::new();
-    for (object, origin) in vms.chain(templates) {
+    for (object, origin) in vms.chain(templates).chain(nodes) {
         if let Some(first) = seen.get(&object) {
             let what = format!("{object} is described twice; first in {first}");
             faults.push(Fault { file: origin.file.clone(), line: Some(origin.line), what });

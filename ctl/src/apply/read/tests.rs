@@ -24,7 +24,7 @@ fn faults(files: &[(&str, &str)], expected: Expect) {
 fn one_file_has_many_documents_in_any_form() {
     let yaml = "kind: vm\nname: a\ntemplate: t\n---\n- {kind: vm, name: b, template: t@9f3c21, memory: 4G}\n- kind: template\n  name: t\n  file: t.qcow2\n";
     let toml = "[[vm]]\nname = 'c'\ntemplate = 't'\n[vm.disks]\ndata = '20G'\n";
-    let lists = "vm:\n- name: d\n  template: t\n  cd: null\n";
+    let lists = "vm:\n- name: d\n  template: t\n  cd: null\nnode:\n- name: n1\n  labels: {zone: a}\n";
     let files = [("a.yaml", yaml), ("b.toml", toml), ("c.yml", lists), ("t.qcow2", "bytes"), ("notes.txt", "not read")];
     let wanted = read_files(&files, &["."]).unwrap();
     let names: Vec<_> = wanted.vms.iter().map(|vm| (vm.document.name.as_str(), vm.origin.line)).collect();
@@ -32,6 +32,7 @@ fn one_file_has_many_documents_in_any_form() {
     assert_eq!(wanted.vms[1].document.memory.unwrap().to_string(), "4G");
     assert_eq!(wanted.vms[2].document.disks.as_ref().unwrap().len(), 1);
     assert_eq!(wanted.vms[3].document.cd, Some(None));
+    assert_eq!(wanted.nodes[0].document.labels.as_ref().unwrap().get("zone"), Some("a"));
     assert!(matches!(&wanted.templates[0].image, Image::File { path, sha256: None } if path.ends_with("t.qcow2")));
 }
 
@@ -63,6 +64,7 @@ fn all_that_is_wrong_is_told_at_once_with_its_line() {
                 "[[vm]]\nname = 'a'\ntemplate = 't'\nrunning = 'yes'\n\n[[template]]\nname = 't'\nurl = 'https://x/y'\n",
             ),
             ("d.toml", "vm = \n"),
+            ("f.yaml", "kind: node\nlabels: {zone: a}\ncordoned: true\n"),
             ("e.yaml", "kind: vm\nname: a\ntemplate: t\nuser_data_file: nope.yaml\nssh_key_files: [beside.key]\n"),
             ("beside.key", "-----BEGIN OPENSSH PRIVATE KEY-----\n"),
         ],
@@ -74,15 +76,17 @@ fn all_that_is_wrong_is_told_at_once_with_its_line() {
             a.yaml:7: disks.data: "lots" is not a size; write a number with K, M, G or T, for example 512M or 10G
             a.yaml:10: labels.env: invalid type: integer `1`, expected a string
             b.yaml:1: name is missing
-            b.yaml:4: kind: "machine" is not known; it is vm or template
-            b.yaml:6: kind is missing; it is vm or template
+            b.yaml:4: kind: "machine" is not known; it is vm, template or node
+            b.yaml:6: kind is missing; it is vm, template or node
             b.yaml:12: user_data_file: there is user_data too; only one of them can be meant
-            b.yaml:14: a document was expected: fields, with kind: vm or template
+            b.yaml:14: a document was expected: fields, with kind: vm, template or node
             c.toml:4: running: invalid type: string "yes", expected a boolean
             c.toml:8: url: sha256 is missing; nothing unverified is ever booted
             d.toml:1: string values must be quoted, expected literal string
             e.yaml:4: user_data_file: nope.yaml: No such file or directory (os error 2)
             e.yaml:5: ssh_key_files: beside.key is a private key; the public one is probably beside.key.pub
+            f.yaml:1: name is missing
+            f.yaml:3: there is no field "cordoned"; there are name, labels
         "#]],
     );
 }

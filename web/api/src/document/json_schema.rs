@@ -3,7 +3,7 @@
 //! OpenAPI 3.1's schemas are JSON Schema already; what is added is the root, which says how documents stand in a file, and
 //! `kind`.
 
-use super::{KINDS, Size, TemplateDocument, VmDocument};
+use super::{KINDS, NodeDocument, Size, TemplateDocument, VmDocument};
 use serde_json::{Map, Value, json};
 use std::borrow::Cow;
 use utoipa::{
@@ -60,9 +60,11 @@ impl ToSchema for Size {
 /// The schema of a file for `waifuctl apply`: one document, a list of them, or lists by kind.
 #[must_use]
 pub fn json_schema() -> Value {
-    let mut parts = vec![("vm".to_owned(), VmDocument::schema()), ("template".to_owned(), TemplateDocument::schema())];
+    let schemas = [VmDocument::schema(), TemplateDocument::schema(), NodeDocument::schema()];
+    let mut parts: Vec<_> = KINDS.map(str::to_owned).into_iter().zip(schemas).collect();
     VmDocument::schemas(&mut parts);
     TemplateDocument::schemas(&mut parts);
+    NodeDocument::schemas(&mut parts);
     // What cannot be written as JSON is not in these types; were it, the test below would say so.
     let mut defs: Map<String, Value> =
         parts.into_iter().filter_map(|(name, part)| Some((name, serde_json::to_value(part).ok()?))).collect();
@@ -83,7 +85,7 @@ pub fn json_schema() -> Value {
     let mut schema = json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "waifuctl apply",
-        "description": "VMs and templates as they shall be.",
+        "description": "VMs, templates and labels of nodes as they shall be.",
         "oneOf": [
             { "$ref": "#/$defs/document" },
             { "type": "array", "items": { "$ref": "#/$defs/document" } },
