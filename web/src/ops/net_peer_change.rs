@@ -1,7 +1,7 @@
 //! Machines that are no nodes and may reach the guests: let in, and shut out again.
 
 use super::propose::{self, Author, Done};
-use crate::{app::App, problem::Failure, view};
+use crate::{app::App, conditional::IfRevision, problem::Failure, view};
 use waifud_api::net as wire;
 use waifud_model::{
     command::{Command, Reply},
@@ -23,10 +23,18 @@ pub(crate) async fn add(
 }
 
 /// Shuts a machine out.
-pub(crate) async fn remove(app: &App, author: &Author, name: PeerName) -> Result<Done<()>, Failure> {
-    let committed = match app.consensus.read(move |view| view::find_net_peer(view, &name)).await? {
+pub(crate) async fn remove(
+    app: &App,
+    author: &Author,
+    name: PeerName,
+    expect: IfRevision,
+) -> Result<Done<()>, Failure> {
+    expect.settle(&app.consensus).await?;
+    let found = view::net_peer(&app.consensus, name).await;
+    let seen = found.and_then(|peer| expect.check(&view::net_peer_revision(&peer)?).map(|()| peer));
+    let committed = match seen {
         Ok(peer) => author.propose(&app.consensus, Command::RemoveNetPeer(peer.name)).await?,
-        Err(missing) => author.replay_or(&app.consensus, Failure::Missing(missing)).await?,
+        Err(failure) => author.replay_or(&app.consensus, failure).await?,
     };
     Ok(Done { index: committed.index, replayed: committed.replayed, value: () })
 }

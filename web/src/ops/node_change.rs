@@ -1,7 +1,12 @@
 //! Cordoning and labelling nodes, and taking them out of the cluster.
 
 use super::propose::{self, Author, Done};
-use crate::{app::App, problem::Failure, view};
+use crate::{
+    app::App,
+    conditional::{IfRevision, Revision},
+    problem::Failure,
+    view,
+};
 use waifud_api::node as wire;
 use waifud_model::{
     command::{Command, Reply},
@@ -15,9 +20,12 @@ pub(crate) async fn cordon(
     author: &Author,
     name: NodeName,
     cordoned: bool,
-) -> Result<Done<wire::Node>, Failure> {
-    let node = id(app, name.clone()).await?;
-    let committed = author.propose(&app.consensus, Command::SetCordon { node, cordoned }).await?;
+    expect: IfRevision,
+) -> Result<Done<(wire::Node, Revision)>, Failure> {
+    let committed = match id(app, name.clone(), expect).await {
+        Ok(node) => author.propose(&app.consensus, Command::SetCordon { node, cordoned }).await?,
+        Err(failure) => author.replay_or(&app.consensus, failure).await?,
+    };
     let done = propose::expect(committed, |reply| matches!(reply, Reply::Node(_)).then_some(()))?;
     let shown = view::node(&app.consensus, &app.observed(), name).await?;
     Ok(done.map(|()| shown))
@@ -29,25 +37,37 @@ pub(crate) async fn update(
     author: &Author,
     name: NodeName,
     update: wire::NodeUpdate,
-) -> Result<Done<wire::Node>, Failure> {
+    expect: IfRevision,
+) -> Result<Done<(wire::Node, Revision)>, Failure> {
     let wire::NodeUpdate { labels } = update;
-    let node = id(app, name.clone()).await?;
-    let committed = author.propose(&app.consensus, Command::SetNodeLabels { node, labels }).await?;
+    let committed = match id(app, name.clone(), expect).await {
+        Ok(node) => author.propose(&app.consensus, Command::SetNodeLabels { node, labels }).await?,
+        Err(failure) => author.replay_or(&app.consensus, failure).await?,
+    };
     let done = propose::expect(committed, |reply| matches!(reply, Reply::Node(_)).then_some(()))?;
     let shown = view::node(&app.consensus, &app.observed(), name).await?;
     Ok(done.map(|()| shown))
 }
 
 /// Takes a node out of the cluster for good; its certificate is worth nothing from then on.
-pub(crate) async fn remove(app: &App, author: &Author, name: NodeName, force: bool) -> Result<Done<()>, Failure> {
-    let committed = match id(app, name).await {
+pub(crate) async fn remove(
+    app: &App,
+    author: &Author,
+    name: NodeName,
+    force: bool,
+    expect: IfRevision,
+) -> Result<Done<()>, Failure> {
+    let committed = match id(app, name, expect).await {
         Ok(node) => author.propose(&app.consensus, Command::RemoveNode { node, force }).await?,
         Err(failure) => author.replay_or(&app.consensus, failure).await?,
     };
     Ok(Done { index: committed.index, replayed: committed.replayed, value: () })
 }
 
-async fn id(app: &App, name: NodeName) -> Result<NodeId, Failure> {
+/// The node, if it is the one that was seen.
+async fn id(app: &App, name: NodeName, expect: IfRevision) -> Result<NodeId, Failure> {
+    expect.settle(&app.consensus).await?;
     let node = app.consensus.read(move |view| view::find_node(view, &name)).await?.map_err(Failure::Missing)?;
+    expect.check(&view::node_revision(&node)?)?;
     Ok(node.id)
 }

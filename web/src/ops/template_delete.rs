@@ -1,7 +1,7 @@
 //! Away with a template, or with one of its versions. The nodes drop the bytes when they see it in the log.
 
 use super::propose::{Author, Done};
-use crate::{app::App, problem::Failure, view};
+use crate::{app::App, conditional::IfRevision, problem::Failure, view};
 use waifud_api::template::{TemplateSelector, VersionPrefix};
 use waifud_model::{command::Command, name::TemplateName};
 
@@ -11,10 +11,18 @@ pub(crate) async fn run(
     author: &Author,
     template: TemplateName,
     version: Option<VersionPrefix>,
+    expect: IfRevision,
 ) -> Result<Done<()>, Failure> {
     let selector = TemplateSelector { name: template.clone(), version };
     let whole = selector.version.is_none();
-    let committed = match app.consensus.read(move |view| view::resolve_template(view, &selector)).await? {
+    expect.settle(&app.consensus).await?;
+    let read = app.consensus.read(move |view| {
+        let found = view::resolve_template(view, &selector)?;
+        Ok((found, view.template_versions(&selector.name)?))
+    });
+    let (found, versions) = read.await?;
+    let revision = view::template_revision(&versions)?;
+    let committed = match found.and_then(|found| expect.check(&revision).map(|()| found)) {
         Ok(found) => {
             let version = (!whole).then_some(found.version);
             author.propose(&app.consensus, Command::DeleteTemplate { template, version }).await?

@@ -12,6 +12,7 @@ mod reject;
 mod request;
 
 use crate::{
+    conditional::Revision,
     console::ConsoleError,
     ports::{ImportError, MintError},
 };
@@ -95,6 +96,9 @@ pub(crate) enum Failure {
     /// A handler panicked.
     #[error("a handler panicked")]
     Panicked,
+    /// The object is not the one that the request was made for any more.
+    #[error("it is {now}, not {seen}")]
+    Changed { seen: String, now: Revision },
     /// There is no such object.
     #[error("no such object: {0:?}")]
     Missing(Missing),

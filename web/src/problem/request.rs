@@ -52,6 +52,11 @@ pub(super) fn words(failure: &Failure) -> Problem {
                 .with_field(*name, why.as_str())
         }
         Failure::Plain { status, text } => plain(*status, text),
+        Failure::Changed { seen, now } => Problem::new(
+            ProblemCode::Stale,
+            format!("it was changed in between: its ETag is \"{now}\", and the request was made for \"{seen}\""),
+        )
+        .with_remedy("read it again, and make the change to what is there now"),
         Failure::TimedOut(after) => Problem::new(
             ProblemCode::TimedOut,
             format!("there was no answer within {} s; the work may go on", after.as_secs()),

@@ -7,12 +7,12 @@ use axum::{
 };
 use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
+use std::fmt;
 use waifud_api::{
     headers::{INDEX, NEXT, WARNING},
     page::{Listed, Page},
     vm::Vm,
 };
-use waifud_model::ids::Generation;
 
 /// A change that was made, with the object as it is now.
 pub(super) fn changed<T: Serialize>(status: StatusCode, done: Done<T>) -> Response {
@@ -40,8 +40,8 @@ pub(super) fn vm_changed(status: StatusCode, done: Done<Vm>) -> Response {
 }
 
 /// Puts the `ETag` on.
-pub(super) fn tagged(generation: Generation, mut response: Response) -> Response {
-    conditional::tag(response.headers_mut(), generation);
+pub(super) fn tagged(of: impl fmt::Display, mut response: Response) -> Response {
+    conditional::tag(response.headers_mut(), of);
     response
 }
 

@@ -10,6 +10,9 @@ use serde_json::{Map, Value, json};
 /// What needs no caller, and so cannot answer that one is missing.
 const PUBLIC: [&str; 2] = ["/healthz", "/readyz"];
 
+/// What is looked at in the moment, and is nobody's state.
+const LIVE: [&str; 1] = ["/api/v1/nodes/{name}/doctor"];
+
 /// The parameter that a list has which can be taken part by part.
 const AFTER: &str = "after";
 
@@ -37,6 +40,8 @@ struct Operation<'a> {
     path: &'a str,
     writes: bool,
     has_body: bool,
+    /// Reads something of the cluster's state, in JSON: it can be asked whether it is another than before.
+    gives_json: bool,
 }
 
 impl Operation<'_> {
@@ -48,13 +53,20 @@ impl Operation<'_> {
         self.path.starts_with("/api/")
     }
 
+    /// Does it change one object that can be read?
+    fn changes_one(&self) -> bool {
+        self.writes
+            && (self.path == "/api/v1/cluster/cloud-init"
+                || (self.path.contains("{name}") && self.path != "/api/v1/templates/{name}/versions"))
+    }
+
     fn may_answer(&self, status: u16) -> bool {
         match status {
             401 | 403 | 429 => !self.is_public(),
             400 => !self.is_public(),
             404 => self.writes || self.path.contains('{'),
             409 | 502 => self.writes,
-            412 => self.writes && self.is_api(),
+            412 => self.changes_one(),
             408 | 413 | 415 => self.has_body,
             422 => self.writes || self.has_body,
             _ => true,
@@ -70,7 +82,20 @@ pub(super) fn complete(document: &mut Value) {
     for (path, item) in paths {
         for (method, operation) in item.as_object_mut().into_iter().flatten() {
             let Some(operation) = operation.as_object_mut() else { continue };
-            let rules = Operation { path, writes: method != "get", has_body: operation.contains_key("requestBody") };
+            let writes = method != "get";
+            let given = operation.get("responses").and_then(|all| all.get("200")?.get("content")?.as_object());
+            let json = given.is_some_and(|content| content.keys().any(|kind| kind.ends_with("json")));
+            let rules = Operation {
+                path,
+                writes,
+                has_body: operation.contains_key("requestBody"),
+                gives_json: json && !writes && !LIVE.contains(&path.as_str()),
+            };
+            if rules.gives_json
+                && let Some(answers) = operation.get_mut("responses").and_then(Value::as_object_mut)
+            {
+                answers.insert("304".to_owned(), json!({}));
+            }
             parameters(operation, &rules);
             answers(operation, &rules);
             let security = if rules.is_public() { json!([]) } else { json!([{ "bearer": [] }]) };
@@ -108,6 +133,7 @@ fn components(document: &mut Value) {
         "Waifu-Stale": { "schema": { "type": "string", "enum": ["no_quorum", "lagging"] }, "description": "Present when the data may be out of date" },
         "Waifu-Node": { "schema": { "type": "string" }, "description": "The name of the node that answered" },
         "Waifu-Index": { "schema": { "type": "integer", "minimum": 0 }, "description": "The log index of the change. Sent back it is a minimum: the next answer is of a state that has it" },
+        "ETag": { "schema": { "type": "string" }, "description": "Of one object: stands for what is wanted of it, and observations never change it; of a VM it is the generation. Of all else: stands for this very answer" },
         "Waifu-Next": { "schema": { "type": "string" }, "description": "There is more of this list: give this as `after`. Not there at the end" },
         "Retry-After": { "schema": { "type": "integer", "minimum": 1 }, "description": "In how many seconds to try again" },
     });
@@ -180,6 +206,22 @@ fn parameters(operation: &mut Map<String, Value>, rules: &Operation<'_>) {
         json!({ "type": "integer", "minimum": 0 }),
         "Answer from a state that has at least this much applied",
     );
+    if rules.gives_json {
+        add(
+            "header",
+            "If-None-Match",
+            json!({ "type": "string" }),
+            "ETags that the asker has the answers of: 304 if it would be one of them",
+        );
+    }
+    if rules.changes_one() {
+        add(
+            "header",
+            "If-Match",
+            json!({ "type": "string" }),
+            "The ETag of the object as the asker has seen it: 412 if it was changed since",
+        );
+    }
     if rules.writes {
         let key = json!({ "type": "string", "minLength": 1, "maxLength": 128, "pattern": "^[!-~]+$" });
         add(
@@ -235,6 +277,9 @@ fn answers(operation: &mut Map<String, Value>, rules: &Operation<'_>) {
             }
             if rules.writes {
                 headers.insert("Waifu-Index".to_owned(), header("Waifu-Index"));
+            }
+            if rules.gives_json || rules.changes_one() {
+                headers.insert("ETag".to_owned(), header("ETag"));
             }
             if listed {
                 headers.insert("Waifu-Next".to_owned(), header("Waifu-Next"));

@@ -19,7 +19,7 @@ mod tokens;
 mod vm_verbs;
 mod vms;
 
-use crate::{app::App, freshness, layers, view::VmList};
+use crate::{app::App, conditional, freshness, layers, view::VmList};
 use axum::{Router, extract::DefaultBodyLimit, middleware::from_fn, middleware::from_fn_with_state};
 use std::sync::Arc;
 use utoipa::OpenApi as _;
@@ -58,13 +58,15 @@ fn api(app: &App) -> OpenApiRouter<App> {
         .routes(routes!(events::audit))
         .routes(routes!(schema::apply))
         .routes(routes!(health::numbers))
+        .layer(from_fn(conditional::layer))
         .layer(DefaultBodyLimit::max(crate::BODY_LIMIT_BYTES))
         .layer(from_fn_with_state(app.clone(), freshness::layer))
         .layer(from_fn(layers::deadline));
     // Transfers and streams take as long as they take.
     let lasting = OpenApiRouter::default()
-        .routes(routes!(templates::add_version))
         .routes(routes!(events::events))
+        .layer(from_fn(conditional::layer))
+        .routes(routes!(templates::add_version))
         .routes(routes!(console::console))
         .routes(routes!(console::vnc))
         .routes(routes!(console::logs))

@@ -1,16 +1,21 @@
 //! `/net`: subnets and the mesh, and the machines that may reach the guests from outside.
 
-use super::answer::{changed, gone, located, part};
+use super::answer::{changed, gone, located, part, tagged};
 use crate::{
     app::App,
     caller::{Admin, Viewer},
+    conditional::IfRevision,
     extract::{Path, Query},
     idempotency::{Keyed, KeyedJson},
     ops::{Author, net_peer_change},
     problem::Failure,
     view,
 };
-use axum::{Json, extract::State, response::Response};
+use axum::{
+    Json,
+    extract::State,
+    response::{IntoResponse, Response},
+};
 use http::StatusCode;
 use waifud_api::{
     net::{Net, NetPeer, NetPeerCreate},
@@ -47,7 +52,8 @@ pub(super) async fn add_peer(
 ) -> Result<Response, Failure> {
     let done = net_peer_change::add(&app, &Author { actor: caller.actor, key }, body).await?;
     let path = paths::net_peer(paths::NET_PEER, &done.value.name);
-    Ok(located(&path, changed(StatusCode::CREATED, done)))
+    let revision = view::net_peer_revision(&done.value)?;
+    Ok(tagged(revision, located(&path, changed(StatusCode::CREATED, done))))
 }
 
 /// One such machine.
@@ -57,8 +63,9 @@ pub(super) async fn show_peer(
     _: Viewer,
     State(app): State<App>,
     Path(name): Path<PeerName>,
-) -> Result<Json<NetPeer>, Failure> {
-    view::net_peer(&app.consensus, name).await.map(Json)
+) -> Result<Response, Failure> {
+    let peer = view::net_peer(&app.consensus, name).await?;
+    Ok(tagged(view::net_peer_revision(&peer)?, Json(peer).into_response()))
 }
 
 /// Shuts a machine out.
@@ -68,7 +75,8 @@ pub(super) async fn remove_peer(
     Admin(caller): Admin,
     State(app): State<App>,
     Path(name): Path<PeerName>,
+    expect: IfRevision,
     Keyed(key): Keyed,
 ) -> Result<Response, Failure> {
-    net_peer_change::remove(&app, &Author { actor: caller.actor, key }, name).await.map(gone)
+    net_peer_change::remove(&app, &Author { actor: caller.actor, key }, name, expect).await.map(gone)
 }

@@ -1,16 +1,21 @@
 //! `/nodes`.
 
-use super::answer::{changed, gone, part};
+use super::answer::{changed, gone, part, tagged};
 use crate::{
     app::App,
     caller::{Admin, Viewer},
+    conditional::{IfRevision, Revision},
     extract::{Path, Query},
     idempotency::{Keyed, KeyedJson},
-    ops::{Author, node_change},
+    ops::{Author, Done, node_change},
     problem::Failure,
     view,
 };
-use axum::{Json, extract::State, response::Response};
+use axum::{
+    Json,
+    extract::State,
+    response::{IntoResponse, Response},
+};
 use http::StatusCode;
 use waifud_api::{
     node::{Node, NodeRemoveQuery, NodeUpdate},
@@ -33,8 +38,14 @@ pub(super) async fn list(
 /// One node.
 #[utoipa::path(get, path = "/api/v1/nodes/{name}", tag = "nodes", params(("name" = String, Path)),
     responses((status = 200, body = Node), (status = 404, body = Problem, content_type = "application/problem+json")))]
-pub(super) async fn show(_: Viewer, State(app): State<App>, Path(name): Path<NodeName>) -> Result<Json<Node>, Failure> {
-    view::node(&app.consensus, &app.observed(), name).await.map(Json)
+pub(super) async fn show(_: Viewer, State(app): State<App>, Path(name): Path<NodeName>) -> Result<Response, Failure> {
+    let (node, revision) = view::node(&app.consensus, &app.observed(), name).await?;
+    Ok(tagged(revision, Json(node).into_response()))
+}
+
+fn node_changed(done: Done<(Node, Revision)>) -> Response {
+    let revision = done.value.1.clone();
+    tagged(revision, changed(StatusCode::OK, done.map(|(node, _)| node)))
 }
 
 /// Takes a node out of the cluster for good. With `force` also one that VMs are placed on: they are lost with it.
@@ -45,9 +56,10 @@ pub(super) async fn remove(
     State(app): State<App>,
     Path(name): Path<NodeName>,
     Query(query): Query<NodeRemoveQuery>,
+    expect: IfRevision,
     Keyed(key): Keyed,
 ) -> Result<Response, Failure> {
-    node_change::remove(&app, &Author { actor: caller.actor, key }, name, query.force).await.map(gone)
+    node_change::remove(&app, &Author { actor: caller.actor, key }, name, query.force, expect).await.map(gone)
 }
 
 /// Changes the labels of a node: those named, and no others.
@@ -58,10 +70,11 @@ pub(super) async fn update(
     Admin(caller): Admin,
     State(app): State<App>,
     Path(name): Path<NodeName>,
+    expect: IfRevision,
     KeyedJson { key, body }: KeyedJson<NodeUpdate>,
 ) -> Result<Response, Failure> {
-    let done = node_change::update(&app, &Author { actor: caller.actor, key }, name, body).await?;
-    Ok(changed(StatusCode::OK, done))
+    let done = node_change::update(&app, &Author { actor: caller.actor, key }, name, body, expect).await?;
+    Ok(node_changed(done))
 }
 
 /// Keeps new VMs off a node; what runs there runs on.
@@ -71,10 +84,11 @@ pub(super) async fn cordon(
     Admin(caller): Admin,
     State(app): State<App>,
     Path(name): Path<NodeName>,
+    expect: IfRevision,
     Keyed(key): Keyed,
 ) -> Result<Response, Failure> {
-    let done = node_change::cordon(&app, &Author { actor: caller.actor, key }, name, true).await?;
-    Ok(changed(StatusCode::OK, done))
+    let done = node_change::cordon(&app, &Author { actor: caller.actor, key }, name, true, expect).await?;
+    Ok(node_changed(done))
 }
 
 /// Lets new VMs on a node again.
@@ -84,8 +98,9 @@ pub(super) async fn uncordon(
     Admin(caller): Admin,
     State(app): State<App>,
     Path(name): Path<NodeName>,
+    expect: IfRevision,
     Keyed(key): Keyed,
 ) -> Result<Response, Failure> {
-    let done = node_change::cordon(&app, &Author { actor: caller.actor, key }, name, false).await?;
-    Ok(changed(StatusCode::OK, done))
+    let done = node_change::cordon(&app, &Author { actor: caller.actor, key }, name, false, expect).await?;
+    Ok(node_changed(done))
 }

@@ -1,9 +1,10 @@
 //! `/templates`.
 
-use super::answer::{changed, gone, part};
+use super::answer::{changed, gone, part, tagged};
 use crate::{
     app::App,
     caller::{Operator, Viewer},
+    conditional::IfRevision,
     extract::{Path, Query},
     idempotency::{self, Keyed},
     ops::{Author, template_add, template_delete},
@@ -15,7 +16,7 @@ use axum::{
     Json,
     body::{Body, to_bytes},
     extract::{Request, State},
-    response::Response,
+    response::{IntoResponse, Response},
 };
 use futures::{StreamExt, stream};
 use http::{HeaderMap, StatusCode, header};
@@ -49,8 +50,9 @@ pub(super) async fn show(
     _: Viewer,
     State(app): State<App>,
     Path(name): Path<TemplateName>,
-) -> Result<Json<Template>, Failure> {
-    view::template(&app.consensus, &app.observed(), name).await.map(Json)
+) -> Result<Response, Failure> {
+    let (template, revision) = view::template(&app.consensus, &app.observed(), name).await?;
+    Ok(tagged(revision, Json(template).into_response()))
 }
 
 /// Deletes a template, or one of its versions. Refused while VMs stand on it.
@@ -61,9 +63,10 @@ pub(super) async fn delete(
     State(app): State<App>,
     Path(name): Path<TemplateName>,
     Query(query): Query<TemplateQuery>,
+    expect: IfRevision,
     Keyed(key): Keyed,
 ) -> Result<Response, Failure> {
-    template_delete::run(&app, &Author { actor: caller.actor, key }, name, query.version).await.map(gone)
+    template_delete::run(&app, &Author { actor: caller.actor, key }, name, query.version, expect).await.map(gone)
 }
 
 /// Adds a version: the image's bytes as the body, or where to download them as JSON.

@@ -22,10 +22,11 @@ pub(crate) use event::{Names as EventNames, query as event_query, wire as event}
 pub(crate) use gauges::gauges;
 pub(crate) use history::{audit, history};
 pub(crate) use list::VmList;
-pub(crate) use net::{find_peer as find_net_peer, net, peer as net_peer, peers as net_peers};
-pub(crate) use node::{find as find_node, list as nodes, one as node};
+pub(crate) use net::{net, peer as net_peer, peers as net_peers, revision as net_peer_revision};
+pub(crate) use node::{find as find_node, list as nodes, one as node, revision as node_revision};
 pub(crate) use template::{
-    list as templates, one as template, resolve as resolve_template, version as template_version,
+    list as templates, one as template, resolve as resolve_template, revision as template_revision,
+    version as template_version,
 };
 pub(crate) use token::{api_token, api_tokens, join_token, join_tokens};
 pub(crate) use vm::{find as find_vm, merge as vm, status as vm_status};

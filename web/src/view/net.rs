@@ -1,6 +1,7 @@
 //! The network: subnets, the nodes' ends of the mesh, and the machines that may reach the guests from outside.
 
 use crate::{
+    conditional::Revision,
     problem::{Failure, Missing},
     suggest::nearest,
 };
@@ -50,8 +51,13 @@ pub(crate) async fn peer(consensus: &Handle, name: PeerName) -> Result<wire::Net
     found.map(Into::into).map_err(Failure::Missing)
 }
 
+/// What is wanted of one: it never changes, but another can have its name.
+pub(crate) fn revision(peer: &wire::NetPeer) -> Result<Revision, Failure> {
+    Revision::of(peer)
+}
+
 /// One record. Where there is none, the failure names the nearest.
-pub(crate) fn find_peer(view: &View<'_>, name: &PeerName) -> Result<Result<NetPeer, Missing>, ReadError> {
+fn find_peer(view: &View<'_>, name: &PeerName) -> Result<Result<NetPeer, Missing>, ReadError> {
     if let Some(peer) = view.net_peer(name)? {
         return Ok(Ok(peer));
     }

@@ -1,6 +1,7 @@
 //! Nodes: the record, what is promised on each, and what is heard of it.
 
 use crate::{
+    conditional::Revision,
     ports::Observed,
     problem::{Failure, Missing},
     standing,
@@ -24,8 +25,12 @@ pub(crate) async fn list(consensus: &Handle, observed: &Observed) -> Result<Vec<
     Ok(shown.collect())
 }
 
-/// One node.
-pub(crate) async fn one(consensus: &Handle, observed: &Observed, name: NodeName) -> Result<wire::Node, Failure> {
+/// One node, and what is wanted of it.
+pub(crate) async fn one(
+    consensus: &Handle,
+    observed: &Observed,
+    name: NodeName,
+) -> Result<(wire::Node, Revision), Failure> {
     let (node, reserved) = consensus
         .read(move |view| match find(view, &name)? {
             Ok(node) => view.reserved(node.id).map(|reserved| Ok((node, reserved))),
@@ -34,7 +39,12 @@ pub(crate) async fn one(consensus: &Handle, observed: &Observed, name: NodeName)
         .await?
         .map_err(Failure::Missing)?;
     let status = consensus.status().borrow().clone();
-    Ok(show(&node, &reserved, &status, observed))
+    Ok((show(&node, &reserved, &status, observed), revision(&node)?))
+}
+
+/// What is wanted of a node. What it tells of itself, at every start, is observed.
+pub(crate) fn revision(node: &Node) -> Result<Revision, Failure> {
+    Revision::of(&(node.id, node.cordoned, &node.labels))
 }
 
 /// One node's record. Where there is none, the failure names the nearest.

@@ -1,6 +1,7 @@
 //! Templates: their versions, who holds the bytes, and how a person's selector finds one.
 
 use crate::{
+    conditional::Revision,
     ports::Observed,
     problem::{Failure, Missing},
     suggest::nearest,
@@ -73,12 +74,18 @@ pub(crate) async fn list(consensus: &Handle, observed: &Observed) -> Result<Vec<
     Ok(shown)
 }
 
-/// One template.
+/// What is wanted of a template: its versions.
+pub(crate) fn revision(versions: &[TemplateVersion]) -> Result<Revision, Failure> {
+    let versions: Vec<_> = versions.iter().map(|version| (&version.template, version.version)).collect();
+    Revision::of(&versions)
+}
+
+/// One template, and what is wanted of it.
 pub(crate) async fn one(
     consensus: &Handle,
     observed: &Observed,
     name: TemplateName,
-) -> Result<wire::Template, Failure> {
+) -> Result<(wire::Template, Revision), Failure> {
     let wanted = name.clone();
     let found = consensus
         .read(move |view| {
@@ -87,7 +94,9 @@ pub(crate) async fn one(
         })
         .await?;
     let context = found.map_err(Failure::Missing)?;
-    Ok(wire::Template { name, versions: context.all(observed).collect() })
+    let versions: Vec<_> = context.versions.iter().map(|(version, _)| version.clone()).collect();
+    let revision = revision(&versions)?;
+    Ok((wire::Template { name, versions: context.all(observed).collect() }, revision))
 }
 
 /// One version, as it was just added.

@@ -4,6 +4,7 @@
 mod access;
 mod cloud_init;
 mod cluster;
+mod conditional;
 mod console;
 mod events;
 mod history;
