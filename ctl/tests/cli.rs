@@ -76,6 +76,30 @@ async fn a_list_in_a_pipe_has_full_values_and_no_heading() {
 }
 
 #[tokio::test]
+async fn labels_of_a_node_are_set_taken_away_and_asked_for() {
+    let node = |name: &str, labels: Value| {
+        json!({
+            "name": name, "id": "0000000000000001", "address": "192.168.1.11:7443", "alive": true, "since": null,
+            "cordoned": false, "role": "leader", "capacity": { "cpus": 4, "memory": 0, "disk": 0 },
+            "reserved": { "cpus": 0, "memory": 0, "disk": 0 }, "threads": 4, "vms": 0, "subnet": "10.77.1.0/24",
+            "kvm": true, "arch": "x86_64", "labels": labels, "version": null, "joined_at": "2026-03-01T12:00:00Z"
+        })
+    };
+    let fake = Fake::serve(move |line, body| match line {
+        "PATCH /api/v1/nodes/n1" => {
+            assert_eq!(body, br#"{"labels":{"disk":null,"zone":"attic"}}"#);
+            ok(node("n1", json!({ "zone": "attic" })))
+        }
+        "GET /api/v1/nodes" => ok(json!([node("n1", json!({ "zone": "attic" })), node("n2", json!({}))])),
+        _ => refuse(ProblemCode::NoSuchEndpoint),
+    });
+    let changed = fake.run(&["node", "label", "n1", "zone=attic", "disk-"]).await;
+    assert_eq!((changed.code, changed.err.as_str()), (0, "n1 is labelled: zone=attic\n"));
+    let listed = fake.run(&["node", "list", "-l", "zone=attic", "--columns", "name,labels"]).await;
+    assert_eq!((listed.code, listed.out.as_str()), (0, "n1\tzone=attic\n"), "{}", listed.err);
+}
+
+#[tokio::test]
 async fn stale_data_is_shown_and_told() {
     let fake = Fake::serve(|_, _| {
         let mut reply = ok(json!([vm("web-1", "running")]));

@@ -4,8 +4,8 @@
 //! told when the change is done: it waits for the next start.
 
 pub(crate) use super::change_args::{
-    CdCommand, DiskCommand, FirmwareArg, LabelArgs, OrNone, ProtectArgs, ReinitArgs, RenameArgs, ResizeArgs, Restart,
-    SetArgs, patch,
+    CdCommand, DiskCommand, FirmwareArg, LabelArgs, LabelChange, OrNone, ProtectArgs, ReinitArgs, RenameArgs,
+    ResizeArgs, Restart, SetArgs, patch,
 };
 
 use super::delete::ended;

@@ -17,7 +17,7 @@ use waifud_model::{labels::Label, name::NodeName, observed::VmState};
 #[command(before_help = "Examples:
   waifuctl list
   waifuctl list --node n1 --status running
-  waifuctl list label.env=prod web -o json
+  waifuctl list -l env=prod web -o json
   waifuctl list --watch
   waifuctl list --columns name,ip,labels")]
 pub(crate) struct Args {
@@ -27,7 +27,7 @@ pub(crate) struct Args {
     #[arg(short = 'N', long, add = complete::nodes())]
     node: Option<NodeName>,
     /// Only VMs with this label; may be given several times
-    #[arg(long, value_name = "KEY=VALUE")]
+    #[arg(short, long, value_name = "KEY=VALUE")]
     label: Vec<Label>,
     /// Only VMs in this state
     #[arg(long)]

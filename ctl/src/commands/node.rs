@@ -1,8 +1,12 @@
-//! `node`: list, show, cordon, uncordon, remove.
+//! `node`: list, show, label, cordon, uncordon, remove.
 
+use super::change::{LabelChange, patch};
 use crate::{complete, confirm, context::Context, exit::Failure, output::Select, views::node::details, wait};
-use waifud_api::filter::{Filter, Term};
-use waifud_model::name::NodeName;
+use waifud_api::{
+    filter::{Filter, Term},
+    node::{Node, NodeUpdate},
+};
+use waifud_model::{labels::Label, name::NodeName};
 
 /// See the module.
 #[derive(Debug, clap::Subcommand)]
@@ -11,8 +15,16 @@ pub(crate) enum Command {
     #[command(visible_alias = "ls")]
     #[command(before_help = "Examples:
   waifuctl node list
-  waifuctl node list role=voter label.zone=a -o wide")]
-    List(Select),
+  waifuctl node list role=voter -l zone=a
+  waifuctl node list --columns name,status,labels")]
+    List {
+        /// Which rows
+        #[command(flatten)]
+        select: Select,
+        /// Only nodes with this label; may be given several times
+        #[arg(short, long, value_name = "KEY=VALUE")]
+        label: Vec<Label>,
+    },
     /// Show all that is known of a node
     #[command(before_help = "Examples:
   waifuctl node show n1
@@ -21,6 +33,18 @@ pub(crate) enum Command {
         /// The node
         #[arg(add = complete::nodes())]
         name: NodeName,
+    },
+    /// Change the labels of a node
+    #[command(before_help = "Examples:
+  waifuctl node label n1 zone=attic disk=nvme
+  waifuctl node label n1 disk-")]
+    Label {
+        /// The node
+        #[arg(add = complete::nodes())]
+        name: NodeName,
+        /// KEY=VALUE sets a label, KEY- takes it away
+        #[arg(required = true, value_name = "KEY=VALUE|KEY-")]
+        labels: Vec<LabelChange>,
     },
     /// No new VMs on this node; what runs, runs on
     #[command(before_help = "Examples:
@@ -58,18 +82,29 @@ pub(crate) enum Command {
 
 pub(crate) async fn run(context: &Context, command: Command) -> Result<(), Failure> {
     match command {
-        Command::List(select) => {
-            let nodes = context.fresh(context.client.nodes().await?);
+        Command::List { select, label } => {
+            let mut nodes = context.fresh(context.client.nodes().await?);
+            nodes.retain(|node| label.iter().all(|label| node.labels.get(&label.key) == Some(&*label.value)));
             context.out.list(&select.keep(nodes)?)
         }
         Command::Show { name } => {
             let node = context.fresh(context.client.node(&name).await?);
             context.out.one(&node, |look| details(&node, look))
         }
+        Command::Label { name, labels } => label(context, &name, &labels).await,
         Command::Cordon { name } => cordon(context, &name, true).await,
         Command::Uncordon { name } => cordon(context, &name, false).await,
         Command::Remove { name, force, dry_run } => remove(context, &name, force, dry_run).await,
     }
+}
+
+async fn label(context: &Context, name: &NodeName, labels: &[LabelChange]) -> Result<(), Failure> {
+    let update = NodeUpdate { labels: patch(labels) };
+    let node: Node = context.fresh(wait::accepted(context.client.update_node(name, &update)).await?);
+    let labels: Vec<_> = node.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    let labels = if labels.is_empty() { "it has no labels".to_owned() } else { labels.join(", ") };
+    context.progress.done(&format!("{name} is labelled"), &labels);
+    Ok(())
 }
 
 async fn cordon(context: &Context, name: &NodeName, cordoned: bool) -> Result<(), Failure> {
