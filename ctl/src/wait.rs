@@ -7,7 +7,12 @@
 //!
 //! What was accepted goes on whatever happens here; every way out that is not success says so, and how to follow it.
 
-use crate::{context::Context, exit::Failure, output::short_span, watch::concerns};
+use crate::{
+    context::Context,
+    exit::Failure,
+    output::{now, short_span},
+    watch::concerns,
+};
 use futures::{Stream, StreamExt as _};
 use std::{future::Future, time::Duration};
 use tokio::time::Instant;
@@ -15,6 +20,7 @@ use waifud_api::{
     client::{Answer, ClientError},
     event::StreamItem,
     exit::Exit,
+    time::Time,
     vm::Vm,
 };
 use waifud_model::{
@@ -213,10 +219,14 @@ async fn watch(
     let mut events = std::pin::pin!(context.client.event_stream(None));
     let mut pause = FIRST_PAUSE;
     let mut failing_since = None;
-    let mut told_silent = false;
+    let mut was_silent = false;
     let mut host = context.client.endpoint().clone();
     loop {
         seen(&vm);
+        if let Some(turn) = heard(was_silent, &vm, now()) {
+            was_silent = !was_silent;
+            context.hint(&turn);
+        }
         let verdict = verdict(goal, before, &vm);
         match &verdict {
             Verdict::Reached => return Ok(vm),
@@ -228,16 +238,12 @@ async fn watch(
                 let message = format!("{} fails on {}: {why}; the node goes on trying", vm.name, vm.node);
                 return Err(Failure::ended(Exit::Failed, message, format!("waifuctl show {}", vm.name)));
             }
-            Verdict::Silent if goal == Goal::Gone => {
+            Verdict::Silent if goal == Goal::Gone && vm.phase == Phase::Deleting => {
                 let message = format!(
                     "{} is marked for deletion; {} is silent and will delete it when it is back, or when the node is removed",
                     vm.name, vm.node
                 );
                 return Err(Failure::ended(Exit::TimedOut, message, goal.follow(&vm.name)));
-            }
-            Verdict::Silent if !told_silent => {
-                told_silent = true;
-                context.hint(&format!("{} is silent; waiting until it is heard again", vm.node));
             }
             _ => {}
         }
@@ -245,13 +251,12 @@ async fn watch(
             failing_since = None;
         }
         if Instant::now() >= deadline {
-            let message = format!(
-                "{} is not {} after {} (it is {}); the work goes on",
-                vm.name,
-                goal.word(),
-                short_span(start.elapsed()),
-                vm.status.state
-            );
+            let message = format!("{} is not {} after {} ", vm.name, goal.word(), short_span(start.elapsed()))
+                + &if was_silent {
+                    format!("({} is silent; it was {}); {} goes on when it is back", vm.node, vm.status.state, vm.node)
+                } else {
+                    format!("(it is {}); the work goes on", vm.status.state)
+                };
             return Err(Failure::ended(Exit::TimedOut, message, goal.follow(&vm.name)));
         }
         let next_look = (Instant::now() + pause).min(deadline);
@@ -279,6 +284,20 @@ async fn watch(
     }
 }
 
+/// What is worth a line when the VM's node has fallen silent or is heard again since the last look.
+fn heard(was_silent: bool, vm: &Vm, now: Time) -> Option<String> {
+    let (node, name, state) = (&vm.node, &vm.name, vm.status.state);
+    match (&vm.status.silent, was_silent) {
+        (Some(silent), false) => {
+            let since = silent.since.map(|since| format!("has been silent for {}", short_span(since.age(now))));
+            let since = since.unwrap_or_else(|| "is silent".to_owned());
+            Some(format!("{node} {since}; {name} is unknown since, it was {state}; waiting until it is back"))
+        }
+        (None, true) => Some(format!("{node} is back; {name} is {state}")),
+        _ => None,
+    }
+}
+
 /// Comes back when something happened to the VM or its node. A stream that is away takes itself up again; one that is refused
 /// never tells anything.
 async fn next_event<S>(events: &mut S, vm: &Vm)
@@ -299,6 +318,7 @@ where
 mod tests {
     use super::*;
     use crate::views::vm::tests::vm;
+    use expect_test::expect;
     use waifud_api::vm::{LastError, Silent};
 
     fn look(goal: Goal, change: impl FnOnce(&mut Vm)) -> Verdict {
@@ -327,6 +347,18 @@ mod tests {
         assert_eq!(look(Goal::Met, |vm| vm.status.state = VmState::Stopping), Verdict::GoOn);
         assert!(matches!(look(Goal::Met, |vm| vm.desired = Desired::Stopped), Verdict::Never(_)));
         assert_eq!(Goal::Met.follow(&vm().name), "waifuctl wait web-1 --for ip");
+    }
+
+    #[test]
+    fn a_node_that_falls_silent_or_is_back_is_told_once() {
+        let now: Time = "2026-03-01T12:00:52Z".parse().unwrap();
+        let mut silent = vm();
+        silent.status.silent = Some(Silent { since: Some("2026-03-01T12:00:10Z".parse().unwrap()) });
+        expect![[r#"n2 has been silent for 42s; web-1 is unknown since, it was running; waiting until it is back"#]]
+            .assert_eq(&heard(false, &silent, now).unwrap());
+        assert_eq!(heard(true, &silent, now), None);
+        expect![[r#"n2 is back; web-1 is running"#]].assert_eq(&heard(true, &vm(), now).unwrap());
+        assert_eq!(heard(false, &vm(), now), None);
     }
 
     #[test]

@@ -244,6 +244,41 @@ async fn an_address_is_waited_for_until_the_guest_has_answered() {
 }
 
 #[tokio::test]
+async fn a_wait_for_a_silent_node_says_so_at_once_and_goes_on() {
+    let looks = AtomicUsize::new(0);
+    let fake = Fake::serve(move |line, _| {
+        let mut vm = vm("web-1", "stopped");
+        vm["desired"] = json!("running");
+        match line {
+            "GET /api/v1/vms/web-1" if looks.fetch_add(1, Ordering::Relaxed) == 2 => {
+                vm["status"]["state"] = json!("running");
+            }
+            "POST /api/v1/vms/web-1/start" | "GET /api/v1/vms/web-1" => {
+                vm["status"]["silent"] = json!({ "since": null });
+            }
+            _ => return refuse(ProblemCode::NoSuchEndpoint),
+        }
+        ok(vm)
+    });
+    let ended = fake.run(&["start", "web-1"]).await;
+    let told: Vec<_> = ended.err.lines().map(|line| line.split(" (").next().unwrap()).collect();
+    expect![[r#"
+        n2 is silent; web-1 is unknown since, it was stopped; waiting until it is back
+        n2 is back; web-1 is running
+        web-1 runs: 10.77.2.14"#]]
+    .assert_eq(&told.join("\n"));
+    assert_eq!(ended.code, 0);
+    let ended = fake.run(&["wait", "web-1", "--for", "stopped", "--timeout", "1s"]).await;
+    expect![[r#"
+        n2 is silent; web-1 is unknown since, it was stopped; waiting until it is back
+        web-1 is not stopped after 1s (n2 is silent; it was stopped); n2 goes on when it is back
+        follow: waifuctl wait web-1 --for stopped
+    "#]]
+    .assert_eq(&ended.err);
+    assert_eq!(ended.code, 6);
+}
+
+#[tokio::test]
 async fn create_need_not_wait() {
     let fake = coming(&["pending"]);
     let ended = fake.run(&["create", "-t", "tiny", "--no-wait", "-o", "json"]).await;
