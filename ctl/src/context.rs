@@ -8,7 +8,12 @@ use crate::{
     progress::Progress,
     settings::Settings,
 };
-use std::{ops::Deref, time::Duration};
+use std::{
+    collections::BTreeSet,
+    ops::Deref,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 use waifud_api::client::{Answer, Client, Freshness};
 
 /// What every command works with that asks the cluster.
@@ -17,6 +22,8 @@ pub(crate) struct Context {
     pub(crate) client: Client,
     /// Where the client's endpoints came from.
     pub(crate) target: Target,
+    /// Warnings that were passed on: nobody wants to read one again with every look.
+    warned: Mutex<BTreeSet<String>>,
     terms: Terms,
 }
 
@@ -72,15 +79,26 @@ impl Context {
         let terms = Terms::new(global, terminal)?;
         let environment = Environment::read();
         let target = Target::of(global, &environment, &terms.settings)?;
-        Ok(Self { client: target.client(global, &environment)?, target, terms })
+        Ok(Self { client: target.client(global, &environment)?, target, warned: Mutex::default(), terms })
     }
 
-    /// Takes the value out of an answer, and says so on stderr if it may be out of date.
+    /// Takes the value out of an answer, and says on stderr what the server warns of, and if it may be out of date.
     pub(crate) fn fresh<T>(&self, answer: Answer<T>) -> T {
+        self.heed(&answer.freshness);
         if let Some(note) = self.staleness(&answer.freshness) {
             self.hint(&note);
         }
         answer.value
+    }
+
+    /// Passes on what the server warns of, each warning once.
+    pub(crate) fn heed(&self, freshness: &Freshness) {
+        let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
+        for warning in &freshness.warnings {
+            if warned.insert(warning.clone()) {
+                self.hint(&format!("warning: {warning}"));
+            }
+        }
     }
 
     /// Why an answer may be out of date, if it may.

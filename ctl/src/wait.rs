@@ -266,7 +266,7 @@ async fn watch(
             // Whatever happened is a reason to look. A broken stream is none: the pause will do.
             () = next_event(&mut events, &vm) => {}
         }
-        let looked = context.client.vm(&vm.name).await;
+        let looked = context.client.vm(&vm.name).await.inspect(|answer| context.heed(&answer.freshness));
         if looked.is_ok() && *context.client.endpoint() != host {
             let before = std::mem::replace(&mut host, context.client.endpoint().clone());
             context.hint(&format!("{before} is away; going on at {host}"));

@@ -118,6 +118,33 @@ async fn stale_data_is_shown_and_told() {
 }
 
 #[tokio::test]
+async fn what_a_server_warns_of_is_told_once_and_beside_the_result() {
+    let fake = Fake::serve(|line, _| {
+        let mut reply = match line {
+            "POST /api/v1/vms/web-1/stop" => ok(vm("web-1", "running")),
+            _ => ok(vm("web-1", "stopped")),
+        };
+        for warning in ["the cluster could not agree", "mind the gap"] {
+            reply.headers_mut().append("waifu-warning", warning.parse().unwrap());
+        }
+        reply
+    });
+    let stopped = fake.run(&["stop", "web-1", "--no-wait"]).await;
+    assert_eq!((stopped.code, stopped.out.as_str()), (0, ""));
+    expect![[r#"
+        warning: the cluster could not agree
+        warning: mind the gap
+        waifuctl wait web-1 --for stopped
+    "#]]
+    .assert_eq(&stopped.err);
+    let waited = fake.run(&["stop", "web-1"]).await;
+    assert_eq!(waited.err.matches("warning").count(), 2, "each once, however often it is looked: {}", waited.err);
+    let shown = fake.run(&["show", "web-1", "-o", "json"]).await;
+    assert_eq!(serde_json::from_str::<Value>(&shown.out).unwrap()["name"], "web-1");
+    assert_eq!(shown.err, "warning: the cluster could not agree\nwarning: mind the gap\n");
+}
+
+#[tokio::test]
 async fn nothing_is_deleted_where_nobody_can_be_asked() {
     let fake = Fake::serve(|_, _| ok(vm("web-1", "running")));
     let ended = fake.run(&["delete", "web-1"]).await;

@@ -57,6 +57,7 @@ pub(crate) async fn run(context: &Context, args: &Args) -> Result<(), Failure> {
     if args.watch {
         let look = async || {
             let answer = context.client.vms(&filter).await?;
+            context.heed(&answer.freshness);
             let note = context.staleness(&answer.freshness);
             Ok(Seen { vms: answer.value, note, last: false })
         };

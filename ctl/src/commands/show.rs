@@ -53,6 +53,7 @@ pub(crate) async fn run(context: &Context, args: &Args) -> Result<(), Failure> {
     let id = vm.id;
     let look = async || match context.client.vm(&args.name).await {
         Ok(answer) if answer.value.id == id => {
+            context.heed(&answer.freshness);
             let note = context.staleness(&answer.freshness);
             Ok(Seen { vms: vec![answer.value], note, last: false })
         }

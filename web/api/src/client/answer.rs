@@ -46,11 +46,14 @@ pub struct Freshness {
     pub generation: Option<Generation>,
     /// Names the request in the node's log.
     pub request_id: Option<String>,
+    /// What whoever asked should know although it was done.
+    pub warnings: Vec<String>,
 }
 
 impl Freshness {
     pub(super) fn of(map: &HeaderMap) -> Self {
         let text = |name: &str| map.get(name).and_then(|value| value.to_str().ok());
+        let warnings = map.get_all(headers::WARNING).into_iter();
         let number = |name: &str| text(name).and_then(|value| value.parse::<u64>().ok());
         Self {
             node: text(headers::NODE).map(str::to_owned),
@@ -60,6 +63,7 @@ impl Freshness {
             stale: text(headers::STALE).map(str::to_owned),
             generation: text(headers::ETAG).and_then(|tag| tag.trim_matches('"').parse().ok()).map(Generation),
             request_id: text(headers::REQUEST_ID).map(str::to_owned),
+            warnings: warnings.filter_map(|value| value.to_str().ok()).map(str::to_owned).collect(),
         }
     }
 }
