@@ -32,6 +32,9 @@ pub(crate) async fn complete(app: &App, caller: &Caller, headers: &HeaderMap, vm
             (status.last_error, status.changes, status.doing) = (last_error, changes, doing);
             (status.held, status.restarts) = (held, restarts);
         }
+        if shown.status.state == VmState::Fetching {
+            shown.status.fetching = app.images.fetching(vm.spec.image.version);
+        }
         return;
     }
     if headers.contains_key(HOPS) || !worth_asking(shown) {

@@ -18,7 +18,7 @@ use std::{
 use tokio::sync::watch;
 use waifud_api::{
     doctor::Finding,
-    vm::{LastError, PendingChange},
+    vm::{Fetching, LastError, PendingChange},
 };
 use waifud_model::{
     digest::{Blake3, Sha256},
@@ -114,6 +114,9 @@ pub trait Images: Send + Sync + fmt::Debug {
     /// The cluster refused the version that was just imported: its bytes may go, unless the state names them for another
     /// template, or somebody else is importing them too.
     async fn release(&self, version: Blake3);
+
+    /// How far `version` is, while it is on its way from other nodes to this one.
+    fn fetching(&self, version: Blake3) -> Option<Fetching>;
 }
 
 /// Where an image's bytes come from.

@@ -16,12 +16,15 @@ use std::time::{Duration, Instant};
 use waifud_api::{
     client::IdempotencyKey,
     exit::Exit,
-    vm::{Placement, Vm, VmCreate},
+    vm::{Fetching, Placement, Vm, VmCreate},
 };
 use waifud_model::observed::VmState;
 
 /// How long a guest may take to be seen if the user does not say: a stock image on emulated CPUs takes a minute or two.
 const GUEST: Duration = Duration::from_secs(180);
+
+/// A pace is believed after this: the first blocks come from memory, or wait for a connection.
+const STEADY: Duration = Duration::from_secs(1);
 
 pub(crate) async fn run(context: &Context, args: Args) -> Result<(), Failure> {
     // A VM must not be made and then not be shown.
@@ -106,7 +109,7 @@ async fn ready(context: &Context, vm: Vm) -> Result<Vm, Failure> {
     let start = Instant::now();
     let image = origin(context, &vm).await;
     let phase = context.progress.phase(&format!("{} on {}", vm.name, vm.node));
-    let mut steps = Steps { phase, image, done: 0 };
+    let mut steps = Steps { phase, image, done: 0, pace: Pace::default() };
     let vm = wait::until(context, vm, Goal::Running, |vm| steps.look(vm)).await?;
     let vm = greet(context, &mut steps.phase, vm, start).await?;
     drop(steps);
@@ -165,6 +168,7 @@ struct Steps {
     /// What is said of the template.
     image: String,
     done: usize,
+    pace: Pace,
 }
 
 /// How many of the two phases before the boot (template, disk) a VM in this state has behind it.
@@ -181,7 +185,8 @@ const fn behind(state: VmState) -> Option<usize> {
 impl Steps {
     fn look(&mut self, vm: &Vm) {
         let state = vm.status.state;
-        self.phase.doing(&format!("{} on {}: {state}", vm.name, vm.node));
+        let far = vm.status.fetching.map(|far| format!(" {}", self.pace.tell(far, Instant::now())));
+        self.phase.doing(&format!("{} on {}: {state}{}", vm.name, vm.node, far.unwrap_or_default()));
         let Some(behind) = behind(state) else { return };
         for step in self.done..behind {
             match step {
@@ -190,6 +195,32 @@ impl Steps {
             }
         }
         self.done = self.done.max(behind);
+    }
+}
+
+/// How fast a template comes, from its first look on, for how long the rest will take.
+#[derive(Debug, Default)]
+struct Pace(Option<(Instant, u64)>);
+
+impl Pace {
+    /// `96 MiB of 212 MiB (45%), 14s left`; how long only once that can be told.
+    fn tell(&mut self, Fetching { done, total }: Fetching, now: Instant) -> String {
+        let (begun, first) = match self.0 {
+            // It began anew, from another place.
+            Some((_, first)) if done.as_bytes() < first => *self.0.insert((now, done.as_bytes())),
+            Some(known) => known,
+            None => *self.0.insert((now, done.as_bytes())),
+        };
+        let left = u128::from(total.as_bytes().saturating_sub(done.as_bytes()));
+        let come = u128::from(done.as_bytes() - first);
+        let spent = now.duration_since(begun);
+        let percent = u128::from(done.as_bytes()) * 100 / u128::from(total.as_bytes().max(1));
+        let far = format!("{done} of {total} ({percent}%)");
+        if spent < STEADY || come == 0 {
+            return far;
+        }
+        let rest = Duration::from_millis(u64::try_from(spent.as_millis() * left / come).unwrap_or(u64::MAX));
+        format!("{far}, {} left", short_span(rest))
     }
 }
 
@@ -210,6 +241,23 @@ fn show(context: &Context, out: &Out, vms: &[Vm]) -> Result<(), Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use waifud_model::size::ByteSize;
+
+    #[test]
+    fn the_rest_takes_as_long_as_the_first_part_did() {
+        let (mut pace, begun) = (Pace::default(), Instant::now());
+        let mut after = |seconds, done| {
+            pace.tell(
+                Fetching { done: ByteSize::mib(done), total: ByteSize::mib(200) },
+                begun + Duration::from_secs(seconds),
+            )
+        };
+        assert_eq!(after(0, 50), "50 MiB of 200 MiB (25%)", "a part was there");
+        assert_eq!(after(10, 100), "100 MiB of 200 MiB (50%), 20s left");
+        assert_eq!(after(11, 10), "10 MiB of 200 MiB (5%)", "it began anew");
+        assert_eq!(after(12, 10), "10 MiB of 200 MiB (5%)", "nothing comes");
+        assert_eq!(after(13, 200), "200 MiB of 200 MiB (100%), 0s left");
+    }
 
     #[test]
     fn phases_behind_only_grow_on_the_way() {

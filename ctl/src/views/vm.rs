@@ -139,6 +139,10 @@ pub(crate) fn details(vm: &Vm, look: &Look) -> Details {
         .with_some("since", vm.status.since.map(|at| ago(look.since(Some(at)))))
         .with_some("error", error)
         .with_some("doing", vm.status.doing.as_ref())
+        .with_some(
+            "fetching",
+            vm.status.fetching.map(|far| format!("{} of {}", look.size(far.done), look.size(far.total))),
+        )
         .with_some("held up", vm.status.held.as_ref())
         .with_each("pending", vm.status.changes.iter().map(pending))
         .with_some("restarts", Some(vm.status.restarts).filter(|count| *count > 0))

@@ -13,6 +13,7 @@ use std::{
 };
 use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
+use waifud_api::vm::Fetching;
 use waifud_consensus::Handle;
 use waifud_gossip::membership::Gossip;
 use waifud_gossip::peers::{PeerStream, Peers, Protocol, Service};
@@ -112,6 +113,11 @@ impl Images for WebImages {
     /// may be behind. Who waits [long enough](GRACE) need not guess.
     async fn release(&self, version: Blake3) {
         tracing::debug!(%version, "an image is of no use; it goes with the next that nobody names");
+    }
+
+    fn fetching(&self, version: Blake3) -> Option<Fetching> {
+        let Progress { done, total } = self.store.fetching().borrow().get(&version).copied()?;
+        Some(Fetching { done, total: total? })
     }
 }
 

@@ -4,7 +4,7 @@ mod create;
 mod status;
 
 pub use create::{Placement, PlacementPreview, VmCreate, VmCreateQuery, VmCreated};
-pub use status::{LastError, PendingChange, Silent, VmStatus};
+pub use status::{Fetching, LastError, PendingChange, Silent, VmStatus};
 
 use crate::{page::Limit, schema, time::Time, user_data::UserDataInfo};
 use serde::{Deserialize, Serialize};
@@ -182,6 +182,7 @@ pub(crate) mod tests {
                 changes: Vec::new(),
                 doing: None,
                 held: None,
+                fetching: None,
                 restarts: 0,
                 met: vec![Sighting::Lease, Sighting::Metadata],
                 silent: None,

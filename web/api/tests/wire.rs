@@ -314,6 +314,7 @@ fn events() {
         changes: Vec::new(),
         doing: None,
         held: None,
+        fetching: None,
         restarts: 0,
         met: vec![Sighting::Arp],
         silent: Some(Silent { since: Some(at(9)) }),

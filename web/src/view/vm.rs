@@ -116,6 +116,7 @@ pub(crate) fn status(vm: &Vm, owner: Option<&NodeSeen>) -> VmStatus {
         pending: told.is_none_or(|told| told.generation < vm.generation),
         waits: told.map(|told| told.waits.iter().collect()).unwrap_or_default(),
         changes: Vec::new(),
+        fetching: None,
         doing: None,
         held: None,
         restarts: 0,

@@ -3,10 +3,11 @@
 use crate::house::{House, NOW, delete, get, json};
 use expect_test::expect;
 use http::Method;
-use waifud_api::vm::{LastError, Vm};
+use waifud_api::vm::{Fetching, LastError, Vm};
 use waifud_model::{
     ids::Generation,
     observed::{VmObservation, VmState},
+    size::ByteSize,
     time::Timestamp,
     vm::Desired,
 };
@@ -310,6 +311,22 @@ async fn the_owner_tells_what_went_wrong() {
           "state": "pending"
         }"#]]
     .assert_eq(&serde_json::to_string_pretty(&unheard["status"]).unwrap());
+}
+
+#[tokio::test]
+async fn the_owner_tells_how_far_a_template_is_on_its_way() {
+    let house = House::start(2).await;
+    let [near, far] = [&house.nodes[0], &house.nodes[1]];
+    let created = near.post("/api/v1/vms", r#"{"name":"web-1","template":"tiny","node":"n2"}"#).await;
+    let vm: Vm = serde_json::from_value(created.json()["vm"].clone()).unwrap();
+    let index = created.header("waifu-index").parse().unwrap();
+    assert!(far.consensus.wait_applied(index, std::time::Duration::from_secs(10)).await);
+    let half = Fetching { done: ByteSize::mib(1), total: ByteSize::mib(2) };
+    far.images.fetching.lock().unwrap().insert(vm.template.version, half);
+    assert_eq!(near.get("/api/v1/vms/web-1").await.json()["status"].get("fetching"), None, "it has not begun");
+    far.hear_of(2, vm.id, VmObservation::new(VmState::Fetching, Generation(1), Timestamp(NOW.0 + 1)));
+    let shown = near.get("/api/v1/vms/web-1").await.json();
+    assert_eq!(shown["status"]["fetching"], serde_json::json!({ "done": 1_048_576, "total": 2_097_152 }));
 }
 
 #[tokio::test]

@@ -3,7 +3,10 @@
 use crate::{schema, time::Time};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
-use waifud_model::observed::{Sighting, VmState, Waiting};
+use waifud_model::{
+    observed::{Sighting, VmState, Waiting},
+    size::ByteSize,
+};
 
 /// What is seen of a VM.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -22,6 +25,9 @@ pub struct VmStatus {
     /// The same with what is and what shall be. Lists leave it out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub changes: Vec<PendingChange>,
+    /// How much of its template's version is on its node, while that is fetched. Lists leave it out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fetching: Option<Fetching>,
     /// What its owner is doing about it. Lists leave it out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub doing: Option<String>,
@@ -54,6 +60,17 @@ pub struct PendingChange {
     pub wanted: String,
     /// Why it has to wait.
     pub why: String,
+}
+
+/// How far a template's version is on its way to a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Fetching {
+    /// Bytes that are there.
+    #[schema(value_type = u64)]
+    pub done: ByteSize,
+    /// Bytes in all.
+    #[schema(value_type = u64)]
+    pub total: ByteSize,
 }
 
 /// A node that is not heard.

@@ -19,6 +19,7 @@ use tokio::{
 use waifud_api::{
     console::{FromConsole, LogsQuery, Seat},
     doctor::{Check, Finding},
+    vm::Fetching,
 };
 use waifud_model::{
     digest::{Blake3, Sha256},
@@ -54,6 +55,7 @@ impl Observer for FakeObserver {
 #[derive(Debug, Default)]
 pub(crate) struct FakeImages {
     pub(crate) held: Mutex<BTreeSet<Blake3>>,
+    pub(crate) fetching: Mutex<BTreeMap<Blake3, Fetching>>,
 }
 
 #[async_trait]
@@ -84,6 +86,10 @@ impl Images for FakeImages {
 
     async fn release(&self, version: Blake3) {
         self.held.lock().unwrap().remove(&version);
+    }
+
+    fn fetching(&self, version: Blake3) -> Option<Fetching> {
+        self.fetching.lock().unwrap().get(&version).copied()
     }
 }
 
