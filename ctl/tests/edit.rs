@@ -88,7 +88,8 @@ async fn a_change_by_hand_is_saved_and_says_when_it_takes_effect() {
         keep   cloud-init keeps what it did; only what it looks at on every boot takes effect
         rerun  a new instance-id: at the next boot everything runs again, as on the first
         Keep or rerun? Type keep or rerun: ✓ the cloud-config of web-1 is saved generation 8
-        everything runs again at the next boot (instance-id i-7-2):  waifuctl stop web-1 && waifuctl start web-1
+        everything runs again at the next boot (instance-id i-7-2):  waifuctl reboot web-1
+        on a new root disk, all that was on it lost:  waifuctl reinit web-1
     "#]]
     .assert_eq(&ended.out);
 }

@@ -258,7 +258,8 @@ fn tell(context: &Context, target: &OfVm, saved: &CloudInitSaved) {
     } else {
         "what cloud-init looks at on every boot takes effect at the next".to_owned()
     };
-    context.hint(&format!("{what}:  waifuctl stop {name} && waifuctl start {name}"));
+    context.hint(&format!("{what}:  waifuctl reboot {name}"));
+    context.hint(&format!("on a new root disk, all that was on it lost:  waifuctl reinit {name}"));
 }
 
 #[cfg(test)]
