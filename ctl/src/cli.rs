@@ -246,6 +246,7 @@ mod tests {
             "vnc web-1 --listen 127.0.0.1:5901 --open",
             "logs web-1 --follow --tail 20",
             "logs web-1 --previous -n 5",
+            "create -t tiny --wait cloud-init --ssh-key k.pub",
             "create -t tiny -u - --network-config net.yaml --datasource ec2 --imds v2",
             "edit web-1",
             "edit web-1 --file - --rerun",

@@ -11,7 +11,7 @@
 mod fake;
 
 use expect_test::expect;
-use fake::{DEADLINE, Fake, Reply, created, ended, ok, refuse, vm, waifuctl};
+use fake::{DEADLINE, Fake, Reply, created, ended, https, ok, refuse, vm, waifuctl};
 use http_body_util::Full;
 use serde_json::{Value, json};
 use std::{
@@ -317,6 +317,56 @@ async fn ssh_is_run_with_what_the_cluster_knows() {
         try: waifuctl start off-1
     "#]]
     .assert_eq(&off.err);
+}
+
+#[tokio::test]
+async fn a_create_waits_for_cloud_init_through_a_node_where_guests_are_not_routed() {
+    let cluster = https::serve(|head, _| match (head.method.as_str(), head.uri.path()) {
+        ("POST", "/api/v1/vms") => ok(created("web-1")),
+        ("GET", "/api/v1/vms/web-1") => {
+            let mut vm = vm("web-1", "running");
+            vm["status"]["met"] = json!(["lease", "metadata"]);
+            // Nobody has a route of its own to this one (RFC 5737).
+            vm["ip"] = json!("192.0.2.14");
+            ok(vm)
+        }
+        ("GET", "/api/v1/cluster") => ok(json!({
+            "id": "01010101-0101-4101-8101-010101010101", "cidr": "10.77.0.0/16", "answered_by": "n1", "quorum": true,
+            "leader": "n1", "term": 3, "vms": 0, "members": [], "feature_level": 1,
+            "state": { "index": 812, "digest": "9".repeat(64) }, "advice": []
+        })),
+        _ => refuse(ProblemCode::NoSuchEndpoint),
+    })
+    .await;
+    let home = tempfile::tempdir().unwrap();
+    let at = |name: &str| home.path().join(name).display().to_string();
+    // In place of ssh: a server answers through the node, and cloud-init ends as the file says.
+    let script = "#!/bin/sh\necho \"$*\" >> $HOME/calls\n\
+                  case \"$*\" in *' -W '*) echo SSH-2.0-fake;; *) exit $(cat $HOME/status);; esac\n";
+    for (name, text) in [("ssh", script), ("me", "private"), ("me.pub", "ssh-ed25519 AAAA me\n"), ("token", "t\n")] {
+        std::fs::write(at(name), text).unwrap();
+    }
+    std::fs::set_permissions(at("ssh"), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let run = async |args: &[&str]| {
+        let mut command = waifuctl(args);
+        command.env("HOME", home.path()).env("PATH", format!("{}:/usr/bin:/bin", home.path().display()));
+        ended(command).await
+    };
+    let login = ["login", &cluster.url, "--token-file", &at("token"), "--fingerprint", &cluster.fingerprint];
+    assert_eq!(run(&login).await.code, 0);
+    let create = ["create", "-t", "tiny", "--ssh-key", &at("me.pub"), "--wait", "cloud-init"];
+    std::fs::write(at("status"), "0").unwrap();
+    let done = run(&create).await;
+    assert_eq!((done.code, done.out.as_str()), (0, "web-1\n"), "{}", done.err);
+    assert!(done.err.contains("\ncloud-init done (") && done.err.ends_with("waifuctl ssh web-1\n"), "{}", done.err);
+    let calls = std::fs::read_to_string(at("calls")).unwrap();
+    let asked = calls.lines().last().unwrap();
+    assert!(asked.contains(&at("me")) && asked.ends_with("192.0.2.14 -- cloud-init status --wait"), "{calls}");
+    std::fs::write(at("status"), "1").unwrap();
+    let failed = run(&create).await;
+    assert_eq!((failed.code, failed.out.as_str()), (1, "web-1\n"), "it is made all the same");
+    assert!(failed.err.contains("error: cloud-init of web-1 failed"), "{}", failed.err);
+    assert_eq!(run(&["create", "-t", "tiny", "--wait", "ip", "--no-wait"]).await.code, 2);
 }
 
 #[tokio::test]

@@ -118,6 +118,9 @@ fn coming(state: Arc<AtomicUsize>) -> Fake {
             let step = state.load(Ordering::SeqCst);
             let mut vm = vm("web-1", ["fetching", "preparing", "running", "running", "running"][step]);
             vm["ssh_keys"] = json!(["ssh-ed25519 AAAA me"]);
+            if step == 0 {
+                vm["status"]["fetching"] = json!({ "done": 111_149_056, "total": 222_298_112 });
+            }
             vm["status"]["met"] =
                 [json!([]), json!([]), json!([]), json!(["lease"]), json!(["lease", "metadata"])][step].clone();
             ok(vm)
@@ -131,9 +134,10 @@ async fn create_tells_its_phases_as_they_come() {
     let state = Arc::new(AtomicUsize::new(0));
     let fake = coming(Arc::clone(&state));
     let screen = Screen::run(&fake.endpoint(), "create -t tiny -n web-1");
-    for (step, shown) in ["web-1 on n2: fetching", "web-1 on n2: preparing", "its guest boots", "its cloud-init begins"]
-        .into_iter()
-        .enumerate()
+    for (step, shown) in
+        ["fetching 106 MiB of 212 MiB (50%)", "web-1 on n2: preparing", "its guest boots", "its cloud-init begins"]
+            .into_iter()
+            .enumerate()
     {
         screen.shows(shown).await;
         state.store(step + 1, Ordering::SeqCst);
@@ -156,7 +160,7 @@ async fn a_clock_runs_while_it_is_waited_and_ctrl_c_says_that_the_work_goes_on()
     let screen = Screen::run(&fake.endpoint(), "create -t tiny -n web-1");
     screen.shows("web-1 on n2: fetching").await;
     // The clock counts seconds.
-    screen.shows("web-1 on n2: fetching  2s").await;
+    screen.shows("(50%)  2s").await;
     screen.press("C-c");
     let text = screen.shows("ended with").await;
     expect![[r#"

@@ -2,17 +2,25 @@
 
 pub(crate) use super::create_args::Args;
 
-use super::delete::together;
+use super::{
+    create_args::Until,
+    delete::together,
+    wait::{Patience, What, inside},
+};
 use crate::{
     context::Context,
     documents::Sources,
     exit::{self, Failure},
     output::{Out, short_span},
     progress::Phase,
+    shell::Wishes,
     views::vm::preview,
     wait::{self, Goal},
 };
-use std::time::{Duration, Instant};
+use std::{
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 use waifud_api::{
     client::IdempotencyKey,
     exit::Exit,
@@ -29,7 +37,11 @@ const STEADY: Duration = Duration::from_secs(1);
 pub(crate) async fn run(context: &Context, args: Args) -> Result<(), Failure> {
     // A VM must not be made and then not be shown.
     context.out.check::<Vm>()?;
-    let dry_run = args.dry_run;
+    let (dry_run, until, wishes) =
+        (args.dry_run, args.wait, Wishes::with_key(args.ssh_key.first().map(PathBuf::as_path)));
+    if until.is_some() && !context.wait {
+        return Err(Failure::Usage("--wait and --no-wait: only one of them can be meant".to_owned()));
+    }
     let (requests, sources) = args.requests()?;
     if dry_run {
         return dry(context, &requests, &sources).await;
@@ -48,7 +60,7 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<(), Failure> {
     }
     let mut vms = Vec::new();
     for vm in made {
-        match ready(context, vm.clone()).await {
+        match ready(context, vm.clone(), until, &wishes).await {
             Ok(vm) => {
                 ends.push(Exit::Done);
                 vms.push(vm);
@@ -97,7 +109,7 @@ pub(crate) fn reasons(placement: &Placement) -> String {
 }
 
 /// Waits until it runs, if it is to and the user wants to know.
-async fn ready(context: &Context, vm: Vm) -> Result<Vm, Failure> {
+async fn ready(context: &Context, vm: Vm, until: Option<Until>, wishes: &Wishes) -> Result<Vm, Failure> {
     if vm.desired == waifud_model::vm::Desired::Stopped {
         context.hint(&format!("{} is made and not started:  waifuctl start {}", vm.name, vm.name));
         return Ok(vm);
@@ -106,12 +118,26 @@ async fn ready(context: &Context, vm: Vm) -> Result<Vm, Failure> {
         context.hint(&format!("{} is on its way:  {}", vm.name, Goal::Running.follow(&vm.name)));
         return Ok(vm);
     }
-    let start = Instant::now();
+    let (start, patience) = (Instant::now(), Patience::from_now(context));
     let image = origin(context, &vm).await;
     let phase = context.progress.phase(&format!("{} on {}", vm.name, vm.node));
     let mut steps = Steps { phase, image, done: 0, pace: Pace::default() };
     let vm = wait::until(context, vm, Goal::Running, |vm| steps.look(vm)).await?;
-    let vm = greet(context, &mut steps.phase, vm, start).await?;
+    let vm = if until == Some(Until::Running) {
+        steps.phase.step("running", &vm.ip.to_string());
+        vm
+    } else {
+        greet(context, &mut steps.phase, vm, start, until).await?
+    };
+    let done = match until {
+        Some(Until::Ssh) => Some((What::Ssh, "its SSH server answers")),
+        Some(Until::CloudInit) => Some((What::CloudInit, "cloud-init done")),
+        Some(Until::Running | Until::Ip) | None => None,
+    };
+    if let Some((what, done)) = done {
+        inside(context, &steps.phase, &vm, wishes, what, patience).await?;
+        steps.phase.step(done, "");
+    }
     drop(steps);
     context.hint(&format!("{} is ready:  waifuctl ssh {}", vm.name, vm.name));
     Ok(vm)
@@ -120,8 +146,14 @@ async fn ready(context: &Context, vm: Vm) -> Result<Vm, Failure> {
 /// Waits for the guest itself: until it was seen at its address and, where it was given documents, has asked for them. If the user
 /// did not say for how long, one that does not ask for them is told of and no reason to go on waiting: not every image has
 /// cloud-init.
-async fn greet(context: &Context, phase: &mut Phase, vm: Vm, start: Instant) -> Result<Vm, Failure> {
-    let told = vm.user_data.is_some() || !vm.ssh_keys.is_empty();
+async fn greet(
+    context: &Context,
+    phase: &mut Phase,
+    vm: Vm,
+    start: Instant,
+    until: Option<Until>,
+) -> Result<Vm, Failure> {
+    let told = matches!(until, None | Some(Until::CloudInit)) && (vm.user_data.is_some() || !vm.ssh_keys.is_empty());
     let name = vm.name.clone();
     let mut vm = vm;
     for (goal, doing) in [(Goal::Met, "its guest boots"), (Goal::Told, "its cloud-init begins")] {

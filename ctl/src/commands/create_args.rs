@@ -20,6 +20,7 @@ use waifud_model::{
 #[command(before_help = "Examples:
   waifuctl create -t debian-12 -n web-1 -c 2 -m 4G --ssh-key ~/.ssh/id_ed25519.pub
   waifuctl create -t debian-12 -n web -u cloud-config.yaml --count 3
+  waifuctl create -t debian-12 --ssh-key ~/.ssh/id_ed25519.pub --wait cloud-init --timeout 15m
   waifuctl create -t debian-12 -n gw -u - --network-config net.yaml --imds v2 < cloud-config.yaml
   waifuctl create -t debian-12 -m 64G --dry-run")]
 pub(crate) struct Args {
@@ -56,7 +57,7 @@ pub(crate) struct Args {
     imds: Option<ImdsArg>,
     /// A file with OpenSSH public keys for the default user; may be given several times
     #[arg(long, value_name = "FILE")]
-    ssh_key: Vec<PathBuf>,
+    pub(super) ssh_key: Vec<PathBuf>,
     /// A label, for filters and placement; may be given several times
     #[arg(long, value_name = "KEY=VALUE")]
     label: Vec<Label>,
@@ -93,12 +94,28 @@ pub(crate) struct Args {
     /// Make it, but do not start it
     #[arg(long)]
     no_start: bool,
+    /// What to wait for [default: until its guest was seen and, where it was given documents, has begun on them]
+    #[arg(long, value_enum, value_name = "WHAT")]
+    pub(super) wait: Option<Until>,
     /// How many: NAME-1, NAME-2 and so on
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
     count: u32,
     /// Only say where it would go, and why
     #[arg(long)]
     pub(super) dry_run: bool,
+}
+
+/// The words of `--wait`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum Until {
+    /// It runs
+    Running,
+    /// Its guest was seen at its address
+    Ip,
+    /// An SSH server answers in it
+    Ssh,
+    /// Its cloud-init is done, asked for through ssh
+    CloudInit,
 }
 
 /// The value of `--add-disk`.

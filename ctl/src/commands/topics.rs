@@ -86,11 +86,13 @@ const WAITING: &str = "\
 Commands that change a VM wait until it is so, and tell what is going on: phases with the time each took. On a terminal with a
 running clock; elsewhere a line for each phase that is done; with --quiet nothing.
 
+  --wait WHAT     create: running, ip, ssh or cloud-init, as with waifuctl wait [default: until its guest has begun]
   --no-wait       do not wait; prints how to follow it
   --timeout 10m   for how long to wait [default: 5m; waifuctl config set timeout 10m]
   Ctrl-C          stops waiting, never the work: says which node goes on with what, and how to follow it. Exit status 6
 
-A wait that ends first is exit status 6 and no failure: the work goes on. For scripts:
+A wait that ends first is exit status 6 and no failure: the work goes on. While the VM's node is silent it says so, and waits
+on until the time is over: the node does the work when it is back. For scripts:
 
   waifuctl wait NAME --for running      its guest runs
   waifuctl wait NAME --for ip           … and has been seen at its address, which is printed
@@ -151,7 +153,8 @@ cloud-init does most things once in the life of a guest, which it tells by the i
   --keep   the same instance-id. What was done stays, and only what cloud-init looks at on every boot takes effect.
   --rerun  a new instance-id. At the next boot everything runs again, as on the first: users, packages, runcmd.
 
-Nothing takes effect before the next boot: waifuctl stop NAME && waifuctl start NAME.
+Nothing takes effect before the next boot: waifuctl reboot NAME. waifuctl reinit NAME begins on a new root disk, where
+everything runs as on the first boot.
 ";
 
 const FILTERS: &str = "\
@@ -167,9 +170,10 @@ Filters choose what is listed. Terms stand side by side, and all must hold:
 A value with spaces stands in double quotes: label.team=\"two words\".
 
   waifuctl list node=n1 status=running label.env=prod
+  waifuctl list -N n1 --status running -l env=prod     the same as options
 
 Other lists take their columns as keys, in full values, and label.KEY where there are labels:
 
-  waifuctl node list role=voter status=alive label.zone=a
+  waifuctl node list role=voter status=alive -l zone=a
   waifuctl token list role=admin
 ";

@@ -6,6 +6,7 @@ use crate::{
     context::Context,
     exit::Failure,
     output::short_span,
+    progress::Phase,
     shell::{self, Door, Wishes, answers},
     wait::{self, Goal},
 };
@@ -40,7 +41,7 @@ pub(crate) struct Args {
 
 /// What can be waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum What {
+pub(super) enum What {
     /// It runs and has answered at its address, which is then printed
     Ip,
     /// It runs and an SSH server answers in it; its address is printed
@@ -79,26 +80,17 @@ pub(crate) async fn run(context: &Context, args: &Args) -> Result<(), Failure> {
         drop(clock);
         return Ok(());
     }
-    let patience = Patience { start: Instant::now(), whole: wait::patience(context) };
+    let patience = Patience::from_now(context);
     let vm = met(context, vm).await?;
     if args.what != What::Ip {
-        let door = shell::find(context, &vm, &args.wishes).await?;
-        tokio::select! {
-            end = inside(context, &vm, &door, args.what, patience) => end?,
-            () = wait::interrupt() => {
-                return Err(Failure::ended(
-                    Exit::TimedOut,
-                    format!("not waiting any longer; the guest of {} goes on", vm.name),
-                    args.what.follow(&vm.name),
-                ));
-            }
-        }
+        let phase = context.progress.phase(&format!("waiting for {}", vm.name));
+        inside(context, &phase, &vm, &args.wishes, args.what, patience).await?;
     }
     context.out.word(&Address { name: &vm.name, ip: vm.ip }, &vm.ip.to_string())
 }
 
 impl What {
-    const fn word(self) -> &'static str {
+    pub(super) const fn word(self) -> &'static str {
         match self {
             Self::Ip => "ip",
             Self::Ssh => "ssh",
@@ -118,12 +110,16 @@ impl What {
 
 /// How long the whole wait may take.
 #[derive(Debug, Clone, Copy)]
-struct Patience {
+pub(super) struct Patience {
     start: Instant,
     whole: Duration,
 }
 
 impl Patience {
+    pub(super) fn from_now(context: &Context) -> Self {
+        Self { start: Instant::now(), whole: wait::patience(context) }
+    }
+
     fn end(self) -> Instant {
         self.start + self.whole
     }
@@ -135,9 +131,35 @@ impl Patience {
     }
 }
 
-/// Waits for what only the guest itself can tell.
-async fn inside(context: &Context, vm: &Vm, door: &Door, what: What, patience: Patience) -> Result<(), Failure> {
-    let phase = context.progress.phase(&format!("waiting for {}: its SSH server", vm.name));
+/// Waits for what only the guest itself can tell, until it does, the time is over, or the user does not want to any more.
+pub(super) async fn inside(
+    context: &Context,
+    phase: &Phase,
+    vm: &Vm,
+    wishes: &Wishes,
+    what: What,
+    patience: Patience,
+) -> Result<(), Failure> {
+    let door = shell::find(context, vm, wishes).await?;
+    tokio::select! {
+        end = ask(context, phase, vm, &door, what, patience) => end,
+        () = wait::interrupt() => Err(Failure::ended(
+            Exit::TimedOut,
+            format!("not waiting any longer; the guest of {} goes on", vm.name),
+            what.follow(&vm.name),
+        )),
+    }
+}
+
+async fn ask(
+    context: &Context,
+    phase: &Phase,
+    vm: &Vm,
+    door: &Door,
+    what: What,
+    patience: Patience,
+) -> Result<(), Failure> {
+    phase.doing(&format!("waiting for {}: its SSH server", vm.name));
     loop {
         let why = match answers(door).await {
             Ok(()) => break,

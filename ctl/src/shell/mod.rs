@@ -35,6 +35,15 @@ pub(crate) struct Wishes {
     option: Vec<String>,
 }
 
+impl Wishes {
+    /// The way in that needs no wishes, with the private key that belongs to this public one where it lies beside it.
+    pub(crate) fn with_key(public: Option<&Path>) -> Self {
+        let private =
+            public.and_then(|path| path.to_str()?.strip_suffix(".pub")).filter(|path| Path::new(path).is_file());
+        Self { identity: private.map(str::to_owned), port: 22, ..Self::default() }
+    }
+}
+
 fn user(text: &str) -> Result<String, String> {
     if guest::is_user(text) { Ok(text.to_owned()) } else { Err("that is not a user's name".to_owned()) }
 }
@@ -123,6 +132,16 @@ mod tests {
         assert!(user("ann").is_ok() && user("-oProxyCommand=x").is_err());
         assert!(jump("root@n1:22").is_ok() && jump("-oX").is_err() && jump("a b").is_err());
         assert!(option("ForwardAgent=yes").is_ok() && option("-oX=y").is_err() && option("ForwardAgent").is_err());
+    }
+
+    #[test]
+    fn a_private_key_is_found_beside_its_public_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let public = dir.path().join("me.pub");
+        assert_eq!(Wishes::with_key(Some(&public)).identity, None);
+        std::fs::write(dir.path().join("me"), "").unwrap();
+        let wishes = Wishes::with_key(Some(&public));
+        assert_eq!((wishes.identity.as_deref(), wishes.port), (dir.path().join("me").to_str(), 22));
     }
 
     #[test]
