@@ -9,16 +9,18 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
 self=$here/$(basename "${BASH_SOURCE[0]}")
 
 build=(gcc libc6-dev pkg-config)
-# Taken from one suite: they depend on each other by exact version. Newer ones of libvirt bring systemd-container in their own
-# version of systemd; the Debian packages are tried in it.
-virtual=(libvirt-dev libvirt-daemon-system libvirt-daemon-driver-qemu libvirt-clients qemu-system-x86 qemu-utils systemd-container)
+# Taken from one suite: they depend on each other by exact version.
+virtual=(libvirt-dev libvirt-daemon-system libvirt-daemon-driver-qemu libvirt-clients qemu-system-x86 qemu-utils)
 # The network of hosts and guests, and the making of the tiny guest.
 lab=(curl dnsmasq-base ebtables iproute2 iptables jq nftables
-	busybox-static cpio dosfstools fdisk mtools ovmf syslinux syslinux-common)
+	busybox-static cpio dosfstools fdisk mtools syslinux syslinux-common)
 panel=(nodejs npm)
 # The panel is looked at in a real browser; mmdebstrap makes the guest with cloud-init; the others stand for what an operator
 # has beside waifud: a cache, a laptop in the mesh, a client of guests, a terminal; Python runs the tool that tries the API.
-test=(chromium mmdebstrap e2fsprogs python3-venv redis-server wireguard-go wireguard-tools openssh-client ldnsutils tmux)
+test=(chromium mmdebstrap e2fsprogs ovmf python3-venv redis-server wireguard-go wireguard-tools openssh-client ldnsutils tmux)
+# The Debian packages are tried in containers. From the suite of `virtual`: newer ones of libvirt bring it in their own version
+# of systemd.
+containers=(systemd-container)
 # Whom waifud is measured beside.
 bench=(etcd-server iperf3 nginx-light redis-server wireguard-go wireguard-tools)
 # Downloaded when the guest is made, so apt has to know it.
@@ -31,7 +33,7 @@ wanted() { # PURPOSE
 	printf '%s\n' "${build[@]}" "${virtual[@]}" "${lab[@]}"
 	# Node may have come from elsewhere, and then Debian's packages conflict with it.
 	command -v node > /dev/null && command -v npm > /dev/null || printf '%s\n' "${panel[@]}"
-	[ "$1" != test ] || printf '%s\n' "${test[@]}"
+	[ "$1" != test ] || printf '%s\n' "${test[@]}" "${containers[@]}"
 	[ "$1" != bench ] || printf '%s\n' "${bench[@]}"
 }
 
@@ -95,7 +97,7 @@ install() { # PACKAGES...
 	if needs_backports "$@"; then
 		add_backports
 		# All else comes from the release itself, and first: apt then raises what of it the newer ones need.
-		mapfile -t release < <(printf '%s\n' "$@" | grep -Fxv -f <(printf '%s\n' "${virtual[@]}"))
+		mapfile -t release < <(printf '%s\n' "$@" | grep -Fxv -f <(printf '%s\n' "${virtual[@]}" "${containers[@]}"))
 		[ ${#release[@]} = 0 ] || apt install --no-install-recommends "${release[@]}"
 		set -- --target-release "$(codename)-backports" "$@"
 	fi

@@ -29,6 +29,7 @@ done
 target=$(realpath -m "${CARGO_TARGET_DIR:-$root/target}")
 out=$(realpath -m "${1:-$target/package}")
 stage=$target/package-stage/$arch
+sysroot=$target/lab/sysroot-$arch
 laid=$stage/$([ "$arch" = "$own" ] || echo "${triple[$arch]}/")release
 cargo_deb=$target/tools/bin/cargo-deb
 
@@ -38,15 +39,28 @@ tool() {
 		cargo install --quiet --locked --debug --no-default-features --root "$target/tools" cargo-deb@$cargo_deb_version
 }
 
-# Libraries of the other architecture, unpacked where only this build finds them.
+# Rust's standard library for a target, from rustup if it can be had.
+has_std() { # TRIPLE
+	compgen -G "$(rustc --print target-libdir --target "$1")/libstd-*.rlib" > /dev/null || rustup target add "$1" > /dev/null 2>&1
+}
+
+# Says all that building for the other architecture lacks here, before anything is built.
+cross_has_all() {
+	local gcc=${gnu[$arch]}-gcc missing=()
+	has_std "${triple[$arch]}" || missing+=("Rust's standard library for $arch: rustup target add ${triple[$arch]}")
+	command -v "$gcc" > /dev/null || missing+=("$gcc: apt-get install gcc-${gnu[$arch]//_/-}")
+	[ -d "$sysroot" ] || command -v mmdebstrap > /dev/null ||
+		missing+=("mmdebstrap, which fetches Debian's libvirt-dev for $arch: apt-get install mmdebstrap")
+	[ ${#missing[@]} = 0 ] || die "what building for $arch lacks here:$(printf '\n  %s' "${missing[@]}")"
+}
+
+# Libraries of the other architecture, unpacked where only this build finds them; dpkg need not know that architecture.
 cross() {
-	local sysroot=$target/lab/sysroot-$arch gcc=${gnu[$arch]}-gcc upper
-	command -v "$gcc" > /dev/null || die "$gcc is missing: apt-get install gcc-${gnu[$arch]//_/-}"
-	rustup target add "${triple[$arch]}" > /dev/null 2>&1 || die "rustup has no ${triple[$arch]}"
+	local gcc=${gnu[$arch]}-gcc upper
 	if [ ! -d "$sysroot" ]; then
 		rm -rf "$sysroot.new"
 		"$here/debian-sources.sh" | mmdebstrap --quiet --variant=extract --architecture="$arch" --include=libvirt-dev \
-			bookworm "$sysroot.new" > /dev/null
+			bookworm "$sysroot.new" > /dev/null || die "libvirt-dev of $arch could not be fetched from this machine's apt sources"
 		mv "$sysroot.new" "$sysroot"
 	fi
 	upper=${triple[$arch]//-/_} && upper=${upper^^}
@@ -104,13 +118,14 @@ deb() { # DIRECTORY
 # itself, so names that only the machine's own resolver knows are unknown to it; the package's asks the machine.
 static() {
 	local musl=${triple[$arch]/gnu/musl}
-	rustup target add "$musl" > /dev/null 2>&1 || die "rustup has no $musl"
+	has_std "$musl" || die "Rust's standard library for a static waifuctl is missing: rustup target add $musl"
 	cargo build --quiet --locked --release --manifest-path "$root/Cargo.toml" --target "$musl" --package waifuctl
 	install -m 755 "$target/$musl/release/waifuctl" "$out/waifuctl-static-$arch"
 	! readelf --program-headers "$out/waifuctl-static-$arch" | grep -q INTERP || die "waifuctl is not static"
 	echo "$out/waifuctl-static-$arch"
 }
 
+[ "$arch" = "$own" ] || cross_has_all
 tool
 build
 lay_out
