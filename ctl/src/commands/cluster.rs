@@ -1,6 +1,6 @@
 //! `cluster`: its status, and the tokens with which machines join. What its guests are told is `cloud_init.rs`.
 
-use super::cloud_init;
+use super::{cloud_init, token::would_revoke};
 use crate::{
     context::Context,
     exit::Failure,
@@ -50,10 +50,14 @@ pub(crate) enum Token {
     List(Select),
     /// Machines may no longer join with this token
     #[command(before_help = "Examples:
-  waifuctl cluster token revoke 0000000000000001")]
+  waifuctl cluster token revoke 0000000000000001
+  waifuctl cluster token revoke 0000000000000001 --dry-run")]
     Revoke {
         /// The token's id
         id: TokenId,
+        /// Only say which it is
+        #[arg(long)]
+        dry_run: bool,
     },
 }
 
@@ -77,7 +81,11 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<(), Failu
             let tokens = context.fresh(context.client.join_tokens().await?);
             context.out.list(&select.keep(tokens)?)
         }
-        Command::Token(Token::Revoke { id }) => {
+        Command::Token(Token::Revoke { id, dry_run: true }) => {
+            let tokens = context.fresh(context.client.join_tokens().await?);
+            would_revoke(context, tokens, id, "waifuctl cluster token list")
+        }
+        Command::Token(Token::Revoke { id, dry_run: false }) => {
             context.fresh(wait::accepted(context.client.revoke_join_token(id)).await?);
             context.progress.done(&format!("{id} is revoked"), "");
             Ok(())

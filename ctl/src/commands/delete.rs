@@ -35,12 +35,7 @@ pub(crate) async fn run(context: &Context, args: &Args) -> Result<(), Failure> {
         }
     }
     if args.dry_run {
-        for vm in &vms {
-            context.hint(&format!("would delete {} with its disk", named(vm)));
-            ends.push(Exit::Done);
-        }
-        context.out.list(&vms)?;
-        return ended(&ends);
+        return dry(context, vms, ends).await;
     }
     if !vms.is_empty() {
         confirm::agree(context, &question(&vms)).await?;
@@ -52,6 +47,33 @@ pub(crate) async fn run(context: &Context, args: &Args) -> Result<(), Failure> {
         });
     }
     ended(&ends)
+}
+
+/// Asks the cluster whether it would, VM by VM, and shows those that would go.
+async fn dry(context: &Context, vms: Vec<Vm>, mut ends: Vec<Exit>) -> Result<(), Failure> {
+    let mut doomed = Vec::new();
+    for vm in vms {
+        match context.client.preview_delete(&vm.name).await {
+            Ok(answer) => {
+                let vm = context.fresh(answer);
+                context.hint(&format!("would delete {} with {}", named(&vm), disks(&vm)));
+                doomed.push(vm);
+                ends.push(Exit::Done);
+            }
+            Err(error) => {
+                context.hint(&format!("would be refused to delete {}:", named(&vm)));
+                ends.push(exit::report(&error.into(), context.terminal));
+            }
+        }
+    }
+    context.out.list(&doomed)?;
+    ended(&ends)
+}
+
+/// `its disk`, or `its disks root, data and logs`.
+fn disks(vm: &Vm) -> String {
+    let more: Vec<_> = vm.hardware.disks.keys().map(ToString::to_string).collect();
+    if more.is_empty() { "its disk".to_owned() } else { format!("its root disk and {}", more.join(", ")) }
 }
 
 /// Several ends as one.

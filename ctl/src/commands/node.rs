@@ -74,7 +74,7 @@ pub(crate) enum Command {
         /// Even though VMs are placed on it: they are lost with it
         #[arg(long)]
         force: bool,
-        /// Only say what would be lost
+        /// Only say whether it could leave, and list the VMs on it
         #[arg(long)]
         dry_run: bool,
     },
@@ -124,8 +124,10 @@ async fn remove(context: &Context, name: &NodeName, force: bool, dry_run: bool) 
     };
     if dry_run {
         let vms = context.fresh(context.client.vms(&Filter::default().and(Term::Node(name.clone()))).await?);
+        context.out.list(&vms)?;
+        context.fresh(context.client.preview_remove_node(name, force).await?);
         context.hint(&format!("would remove {name} from the cluster: {lost}"));
-        return context.out.list(&vms);
+        return Ok(());
     }
     confirm::agree(context, &format!("Remove {name} from the cluster ({lost})? To come back it must join again."))
         .await?;

@@ -9,8 +9,14 @@ use crate::{
     wait,
 };
 use std::path::PathBuf;
-use waifud_api::template::{Template, TemplateAdd, TemplateSelector, TemplateVersion};
-use waifud_model::{digest::Sha256, name::TemplateName};
+use waifud_api::{
+    filter::{Filter, Term},
+    template::{Template, TemplateAdd, TemplateSelector, TemplateVersion},
+};
+use waifud_model::{
+    digest::{Blake3, Sha256},
+    name::TemplateName,
+};
 
 /// See the module.
 #[derive(Debug, clap::Subcommand)]
@@ -42,7 +48,7 @@ pub(crate) enum Command {
         /// The template, or one of its versions
         #[arg(value_name = "NAME[@VERSION]", add = complete::templates())]
         template: TemplateSelector,
-        /// Only say what would be deleted
+        /// Only say what would be deleted, or which VMs stand in the way
         #[arg(long)]
         dry_run: bool,
     },
@@ -121,15 +127,35 @@ async fn delete(context: &Context, template: &TemplateSelector, dry_run: bool) -
     };
     if dry_run {
         let found = context.fresh(context.client.template(&template.name).await?);
-        let meant = |version: &TemplateVersion| {
-            template.version.as_ref().is_none_or(|prefix| version.version.to_string().starts_with(&prefix.to_string()))
-        };
+        let meant = |version: &TemplateVersion| means(template, version.version);
         let rows: Vec<_> = found.versions.into_iter().filter(meant).map(VersionRow).collect();
-        context.hint(&format!("would delete {what}; a version that VMs stand on is refused"));
-        return context.out.list(&rows);
+        context.out.list(&rows)?;
+        if let Err(error) = context.client.preview_delete_template(template).await {
+            stand_in_the_way(context, template).await?;
+            return Err(error.into());
+        }
+        context.hint(&format!("would delete {what}"));
+        return Ok(());
     }
     confirm::agree(context, &format!("Delete {what}? This cannot be undone.")).await?;
     context.fresh(wait::accepted(context.client.delete_template(template)).await?);
     context.progress.done(&format!("{template} is deleted"), "");
+    Ok(())
+}
+
+/// Is this version among what is named?
+fn means(template: &TemplateSelector, version: Blake3) -> bool {
+    template.version.as_ref().is_none_or(|prefix| prefix.matches(version))
+}
+
+/// Names the VMs for whose sake a template cannot go, if there are any.
+async fn stand_in_the_way(context: &Context, template: &TemplateSelector) -> Result<(), Failure> {
+    let filter = Filter::default().and(Term::Template(template.name.clone()));
+    let mut vms = context.fresh(context.client.vms(&filter).await?);
+    vms.retain(|vm| means(template, vm.template.version));
+    let names: Vec<_> = vms.iter().map(|vm| vm.name.to_string()).collect();
+    if !names.is_empty() {
+        context.hint(&format!("these stand on {template}: {}", names.join(", ")));
+    }
     Ok(())
 }

@@ -3,7 +3,7 @@
 use crate::{
     context::Context,
     exit::Failure,
-    output::{Select, parse_span},
+    output::{Row, Select, parse_span},
     wait,
 };
 use std::time::Duration;
@@ -74,14 +74,8 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<(), Failu
             context.out.list(&select.keep(tokens)?)
         }
         Command::Revoke { id, dry_run: true } => {
-            let mut tokens = context.fresh(context.client.api_tokens().await?);
-            tokens.retain(|token| token.id == id);
-            if tokens.is_empty() {
-                let message = format!("there is no token {id}");
-                return Err(Failure::ended(Exit::NotFound, message, "waifuctl token list"));
-            }
-            context.hint("would revoke this token");
-            context.out.list(&tokens)
+            let tokens = context.fresh(context.client.api_tokens().await?);
+            would_revoke(context, tokens, id, "waifuctl token list")
         }
         Command::Revoke { id, dry_run: false } => {
             context.fresh(wait::accepted(context.client.revoke_api_token(id)).await?);
@@ -89,4 +83,19 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<(), Failu
             Ok(())
         }
     }
+}
+
+/// Shows which token would go; `list` is the command that shows all.
+pub(super) fn would_revoke<T: Row>(
+    context: &Context,
+    mut tokens: Vec<T>,
+    id: TokenId,
+    list: &str,
+) -> Result<(), Failure> {
+    tokens.retain(|token| token.name() == id.to_string());
+    if tokens.is_empty() {
+        return Err(Failure::ended(Exit::NotFound, format!("there is no token {id}"), list));
+    }
+    context.hint("would revoke this token");
+    context.out.list(&tokens)
 }

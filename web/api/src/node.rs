@@ -111,4 +111,7 @@ pub struct NodeRemoveQuery {
     /// Even though VMs are placed on it: they are lost with it.
     #[serde(default)]
     pub force: bool,
+    /// Only say whether it could leave.
+    #[serde(default)]
+    pub dry_run: bool,
 }

@@ -84,6 +84,9 @@ pub struct TemplateQuery {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[param(value_type = Option<String>)]
     pub version: Option<VersionPrefix>,
+    /// Only say whether it could be deleted.
+    #[serde(default)]
+    pub dry_run: bool,
 }
 
 /// Enough of a version's digest to tell it from the others: 6 to 64 hex digits.

@@ -48,7 +48,8 @@ fn node_changed(done: Done<(Node, Revision)>) -> Response {
     tagged(revision, changed(StatusCode::OK, done.map(|(node, _)| node)))
 }
 
-/// Takes a node out of the cluster for good. With `force` also one that VMs are placed on: they are lost with it.
+/// Takes a node out of the cluster for good. With `force` also one that VMs are placed on: they are lost with it. With `dry_run`
+/// it only says whether it could.
 #[utoipa::path(delete, path = "/api/v1/nodes/{name}", tag = "nodes", params(("name" = String, Path), NodeRemoveQuery),
     responses((status = 204), (status = "4XX", body = Problem, content_type = "application/problem+json")))]
 pub(super) async fn remove(
@@ -59,6 +60,10 @@ pub(super) async fn remove(
     expect: IfRevision,
     Keyed(key): Keyed,
 ) -> Result<Response, Failure> {
+    if query.dry_run {
+        node_change::preview_remove(&app, name, query.force, expect).await?;
+        return Ok(StatusCode::NO_CONTENT.into_response());
+    }
     node_change::remove(&app, &Author { actor: caller.actor, key }, name, query.force, expect).await.map(gone)
 }
 

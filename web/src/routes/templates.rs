@@ -55,7 +55,7 @@ pub(super) async fn show(
     Ok(tagged(revision, Json(template).into_response()))
 }
 
-/// Deletes a template, or one of its versions. Refused while VMs stand on it.
+/// Deletes a template, or one of its versions. Refused while VMs stand on it. With `dry_run` it only says whether it could.
 #[utoipa::path(delete, path = "/api/v1/templates/{name}", tag = "templates", params(("name" = String, Path), TemplateQuery),
     responses((status = 204), (status = "4XX", body = Problem, content_type = "application/problem+json")))]
 pub(super) async fn delete(
@@ -66,6 +66,10 @@ pub(super) async fn delete(
     expect: IfRevision,
     Keyed(key): Keyed,
 ) -> Result<Response, Failure> {
+    if query.dry_run {
+        template_delete::preview(&app, name, query.version, expect).await?;
+        return Ok(StatusCode::NO_CONTENT.into_response());
+    }
     template_delete::run(&app, &Author { actor: caller.actor, key }, name, query.version, expect).await.map(gone)
 }
 

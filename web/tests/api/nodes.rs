@@ -75,7 +75,13 @@ async fn a_node_with_vms_leaves_only_by_force() {
         → delete them (waifuctl list --node n2), or waifuctl node remove n2 --force
     "#]]
     .assert_eq(&node.call(delete("/api/v1/nodes/n2")).await.told());
+    let tried = node.call(delete("/api/v1/nodes/n2?dry_run=true")).await;
+    assert_eq!(tried.told(), node.call(delete("/api/v1/nodes/n2")).await.told());
+    assert_eq!(node.call(delete("/api/v1/nodes/n2?force=true&dry_run=true")).await.status.as_u16(), 204);
+    assert_eq!(node.get("/api/v1/nodes").await.json().as_array().unwrap().len(), 2, "a trial run removes nothing");
     assert_eq!(node.call(delete("/api/v1/nodes/n2?force=true")).await.status.as_u16(), 204);
+    let last = node.call(delete("/api/v1/nodes/n1?force=true&dry_run=true")).await;
+    assert_eq!(last.told(), node.call(delete("/api/v1/nodes/n1?force=true")).await.told());
     assert_eq!(node.get("/api/v1/vms").await.json(), serde_json::json!([]));
 }
 

@@ -41,6 +41,8 @@ async fn versions_come_and_go() {
     let first = Blake3::of(b"first").short();
     let gone = node.call(delete(&format!("/api/v1/templates/debian-12?version={first}"))).await;
     assert_eq!((gone.status.as_u16(), gone.text()), (204, ""));
+    let tried = node.call(delete("/api/v1/templates/debian-12?dry_run=true")).await;
+    assert_eq!((tried.status.as_u16(), tried.text()), (204, ""));
     assert_eq!(node.get("/api/v1/templates/debian-12").await.json()["versions"].as_array().unwrap().len(), 1);
 
     node.post("/api/v1/vms", r#"{"template":"debian-12"}"#).await;
@@ -49,6 +51,10 @@ async fn versions_come_and_go() {
         → delete them first: waifuctl list -o wide shows the template of each
     "#]]
     .assert_eq(&node.call(delete("/api/v1/templates/debian-12")).await.told());
+    for what in ["debian-12?dry_run=true", "nope?dry_run=true"] {
+        let [tried, done] = [what, what.split('?').next().unwrap()].map(|what| format!("/api/v1/templates/{what}"));
+        assert_eq!(node.call(delete(&tried)).await.told(), node.call(delete(&done)).await.told());
+    }
 }
 
 #[tokio::test]

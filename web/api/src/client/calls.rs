@@ -66,6 +66,18 @@ pub(super) fn with_query(path: &str, query: &[(&str, String)]) -> String {
     format!("{path}?{query}")
 }
 
+fn template_path(template: &TemplateSelector, dry_run: bool) -> String {
+    let mut query: Vec<_> = template.version.iter().map(|version| ("version", version.to_string())).collect();
+    query.extend(dry_run.then(|| ("dry_run", true.to_string())));
+    with_query(&paths::template(paths::TEMPLATE, &template.name), &query)
+}
+
+fn node_path(name: &NodeName, force: bool, dry_run: bool) -> String {
+    let asked = [("force", force), ("dry_run", dry_run)].into_iter().filter(|(_, asked)| *asked);
+    let query: Vec<_> = asked.map(|(key, asked)| (key, asked.to_string())).collect();
+    with_query(&paths::node(paths::NODE, name), &query)
+}
+
 impl Client {
     pub(super) async fn get<T: DeserializeOwned>(&self, path: impl Into<String>) -> Result<Answer<T>, ClientError> {
         let request = Request { answer_timeout: Some(self.inner.config.answer_timeout), ..Request::get(path) };
@@ -189,8 +201,15 @@ impl Client {
     /// # Errors
     /// As every call: see [`ClientError`].
     pub async fn delete_template(&self, template: &TemplateSelector) -> Result<Answer<()>, ClientError> {
-        let query: Vec<_> = template.version.iter().map(|version| ("version", version.to_string())).collect();
-        self.remove(with_query(&paths::template(paths::TEMPLATE, &template.name), &query)).await
+        self.remove(template_path(template, false)).await
+    }
+
+    /// Says whether a template, or one version of it, could be deleted. Nothing is kept.
+    ///
+    /// # Errors
+    /// As every call: see [`ClientError`].
+    pub async fn preview_delete_template(&self, template: &TemplateSelector) -> Result<Answer<()>, ClientError> {
+        self.remove(template_path(template, true)).await
     }
 
     /// All nodes, by name.
@@ -234,8 +253,15 @@ impl Client {
     /// # Errors
     /// As every call: see [`ClientError`].
     pub async fn remove_node(&self, name: &NodeName, force: bool) -> Result<Answer<()>, ClientError> {
-        let query = if force { vec![("force", true.to_string())] } else { vec![] };
-        self.remove(with_query(&paths::node(paths::NODE, name), &query)).await
+        self.remove(node_path(name, force, false)).await
+    }
+
+    /// Says whether a node could leave. Nothing is kept.
+    ///
+    /// # Errors
+    /// As every call: see [`ClientError`].
+    pub async fn preview_remove_node(&self, name: &NodeName, force: bool) -> Result<Answer<()>, ClientError> {
+        self.remove(node_path(name, force, true)).await
     }
 
     /// How the cluster is.
