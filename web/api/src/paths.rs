@@ -11,7 +11,7 @@ use waifud_model::{
 
 /// Is the process up? Public.
 pub const HEALTHZ: &str = "/healthz";
-/// Can the node take writes? Public. 503 with a problem if not.
+/// Can the node take writes? Public. 503 with a problem if not; its `errors` name each check that failed.
 pub const READYZ: &str = "/readyz";
 /// `GET` gives OpenMetrics text (query [`MetricsQuery`](crate::metrics::MetricsQuery)).
 pub const METRICS: &str = "/metrics";

@@ -110,6 +110,10 @@ async fn without_quorum_it_reads_and_refuses_to_write() {
         503 no_quorum: 1 of 3 voters are heard, and 2 are needed to agree on a change. VMs run on, and everything can be looked at on any node; creating, changing and deleting must wait
         → bring a missing voter back; waifuctl cluster status names them
     "#]].assert_eq(&told);
+    let reasons =
+        |answer: &Answer| -> Vec<String> { answer.problem().errors.into_iter().map(|error| error.field).collect() };
+    assert_eq!(reasons(&answers[4])[0], "quorum");
+    assert_eq!(node.get("/healthz").await.status, 200, "that is no reason to be restarted");
     assert!(!node.images.held.lock().unwrap().contains(&waifud_model::digest::Blake3::of(b"bytes")));
 
     let advice = node.get("/api/v1/cluster").await.json()["advice"].clone();
@@ -171,4 +175,20 @@ async fn one_node_tells_the_numbers_of_all() {
     assert_eq!(node.get("/metrics?cluster=maybe").await.status.as_u16(), 400);
     let stranger = node.send(get("/metrics?cluster=true")).await;
     assert_eq!(stranger.status.as_u16(), 401, "{}", stranger.text());
+}
+
+#[tokio::test]
+async fn a_node_that_is_behind_is_not_ready() {
+    let house = House::start(3).await;
+    let leader = house.nodes[0].consensus.status().borrow().leader.unwrap();
+    let node = house.nodes.iter().find(|node| node.app.node != leader).unwrap();
+    assert_eq!(node.get("/readyz").await.text(), "ready\n");
+    let applied = node.consensus.applied().borrow().index;
+    let hear = |applied: u64| node.see(|observed| observed.nodes.get_mut(&leader).unwrap().applied = Some(applied));
+    hear(applied + 1_000_000);
+    let behind = node.get("/readyz").await;
+    assert_eq!((behind.status.as_u16(), behind.problem().errors[0].field.as_str()), (503, "caught_up"));
+    assert!(behind.problem().errors[0].message.contains(&(applied + 1_000_000).to_string()), "{}", behind.text());
+    hear(applied + 1);
+    assert_eq!(node.get("/readyz").await.text(), "ready\n", "a moment is no lag");
 }
