@@ -9,6 +9,8 @@
 
 mod door;
 mod proxy;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use door::Door;
 
@@ -42,6 +44,7 @@ pub(crate) async fn serve(listener: TcpListener, door: Door, client: Client) -> 
                 .timer(TokioTimer::new())
                 .header_read_timeout(HEADER_TIMEOUT)
                 .serve_connection(TokioIo::new(stream), service)
+                .with_upgrades()
                 .await;
         });
     }

@@ -1,4 +1,5 @@
-//! Passes a browser's request on to a node, and the answer back, both as they come: events and uploads stream.
+//! Passes a browser's request on to a node, and the answer back, both as they come: events and uploads stream, and the
+//! WebSocket of a console is carried until either side ends it.
 
 use super::door::{Door, Entry};
 use bytes::Bytes;
@@ -7,8 +8,12 @@ use http::{
     HeaderMap, Request, Response, StatusCode,
     header::{self, HeaderName, HeaderValue},
 };
-use http_body_util::{BodyExt as _, BodyStream, Full, combinators::BoxBody};
-use hyper::body::{Body as _, Incoming};
+use http_body_util::{BodyExt as _, BodyStream, Empty, Full, combinators::BoxBody};
+use hyper::{
+    body::{Body as _, Incoming},
+    upgrade::OnUpgrade,
+};
+use hyper_util::rt::TokioIo;
 use waifud_api::client::{Client, RelayBody, RelayRequest, reqwest};
 
 /// Bodies up to here are read first, so that another endpoint can be tried with them: forms are small, uploads are not.
@@ -78,7 +83,8 @@ fn page(status: StatusCode, text: &str) -> Response<Answer> {
     answer
 }
 
-async fn relay(client: &Client, request: Request<Incoming>) -> Response<Answer> {
+async fn relay(client: &Client, mut request: Request<Incoming>) -> Response<Answer> {
+    let browser = is_websocket(request.headers()).then(|| hyper::upgrade::on(&mut request));
     let (head, body) = request.into_parts();
     let path = head.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str).to_owned();
     let body = match body.size_hint().exact() {
@@ -91,8 +97,16 @@ async fn relay(client: &Client, request: Request<Incoming>) -> Response<Answer> 
             RelayBody::Stream(reqwest::Body::wrap_stream(chunks))
         }
     };
-    let relayed = RelayRequest { method: head.method, path, headers: passed(&head.headers, &NOT_ON), body };
+    let mut headers = passed(&head.headers, &NOT_ON);
+    if browser.is_some() {
+        upgrading(&mut headers);
+    }
+    let relayed = RelayRequest { method: head.method, path, headers, body };
     match client.relay(relayed).await {
+        Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => match browser {
+            Some(browser) => carry(browser, response),
+            None => page(StatusCode::BAD_GATEWAY, "The node goes on as something that was not asked for."),
+        },
         Ok(response) => {
             let (mut head, body) = Response::<reqwest::Body>::from(response).into_parts();
             head.headers = passed(&head.headers, &NOT_BACK);
@@ -101,6 +115,32 @@ async fn relay(client: &Client, request: Request<Incoming>) -> Response<Answer> 
         }
         Err(error) => page(StatusCode::BAD_GATEWAY, &error.to_string()),
     }
+}
+
+/// Panels ask for nothing else.
+fn is_websocket(headers: &HeaderMap) -> bool {
+    headers.get(header::UPGRADE).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"))
+}
+
+/// Each hop asks for itself.
+fn upgrading(headers: &mut HeaderMap) {
+    headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+}
+
+/// Tells the browser that it is done, and carries bytes both ways from then on.
+fn carry(browser: OnUpgrade, response: reqwest::Response) -> Response<Answer> {
+    let mut answer = page(StatusCode::SWITCHING_PROTOCOLS, "");
+    *answer.body_mut() = Empty::new().map_err(|never| match never {}).boxed();
+    *answer.headers_mut() = passed(response.headers(), &NOT_BACK);
+    upgrading(answer.headers_mut());
+    tokio::spawn(async move {
+        // The browser upgrades when it has read this answer. How either side ends it is passed on by ending the other.
+        if let (Ok(browser), Ok(mut node)) = tokio::join!(browser, response.upgrade()) {
+            let _ = tokio::io::copy_bidirectional(&mut TokioIo::new(browser), &mut node).await;
+        }
+    });
+    answer
 }
 
 /// The headers without some, and without those that `Connection` names.

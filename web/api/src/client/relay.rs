@@ -28,11 +28,12 @@ pub enum RelayBody {
 }
 
 impl Client {
-    /// Passes a request through; whatever is answered is given back, problems too. Other endpoints are asked only while none
+    /// Passes a request through; whatever is answered is given back, problems too, and 101 where the request asks for an
+    /// upgrade. Other endpoints are asked only while none
     /// was connected to.
     ///
     /// # Errors
-    /// [`ClientError::Unreachable`] or [`ClientError::Unanswered`].
+    /// [`ClientError::Unreachable`] or [`ClientError::Unanswered`]; [`ClientError::Protocol`] if an upgrade cannot be asked for.
     pub async fn relay(&self, request: RelayRequest) -> Result<Response, ClientError> {
         let count = self.inner.hosts.len();
         let first = self.inner.preferred.load(Ordering::Relaxed);
@@ -40,12 +41,13 @@ impl Client {
             RelayBody::Whole(bytes) => (Some(bytes), None),
             RelayBody::Stream(body) => (None, Some(body)),
         };
+        let upgrades = request.headers.contains_key(reqwest::header::UPGRADE);
         let mut refusals = Vec::new();
         for number in (0..count).map(|n| (first + n) % count) {
             let Some(body) = whole.clone().map(reqwest::Body::from).or_else(|| stream.take()) else { break };
             let host = &self.inner.hosts[number];
-            let sent = host
-                .http
+            let http = if upgrades { host.upgrading(&self.inner.config)? } else { &host.http };
+            let sent = http
                 .request(request.method.clone(), format!("{}{}", host.base, request.path))
                 .headers(request.headers.clone())
                 .body(body)
