@@ -20,8 +20,10 @@ use waifud_api::console::ToConsole;
 use waifud_consensus::Handle;
 use waifud_model::command::Actor;
 
-/// How often a viewer is asked for a sign of life, and whether they still may look.
+/// How often a viewer is asked for a sign of life.
 const PING: Duration = Duration::from_secs(10);
+/// How often it is looked whether a viewer still may look: whoever revokes a token in a hurry does not wait longer.
+const LOOK: Duration = Duration::from_secs(1);
 /// A viewer without a sign of life for so long is gone: three questions.
 const DEADLINE: Duration = Duration::from_secs(30);
 /// How long a last word may take.
@@ -58,12 +60,13 @@ impl Reader {
     }
 
     /// Returns when they may not look any more.
-    async fn forbidden(&self) -> End {
-        let mut tick = interval(PING);
+    pub(crate) async fn forbidden(&self) {
+        let mut tick = interval(LOOK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tick.tick().await;
             if !self.may_look(&self.app.consensus).await {
-                return End::Forbidden;
+                return;
             }
         }
     }
@@ -124,7 +127,7 @@ pub(crate) async fn serial(socket: WebSocket, attached: Attached, reader: Reader
             }
         }
     };
-    let end = tokio::select! { end = shown => end, end = typed => end, end = reader.forbidden() => end };
+    let end = tokio::select! { end = shown => end, end = typed => end, () = reader.forbidden() => End::Forbidden };
     farewell(sink, stream, end).await;
 }
 
@@ -158,7 +161,7 @@ pub(crate) async fn screen(socket: WebSocket, line: Box<dyn Line>, reader: Reade
             }
         }
     };
-    let end = tokio::select! { end = shown => end, end = typed => end, end = reader.forbidden() => end };
+    let end = tokio::select! { end = shown => end, end = typed => end, () = reader.forbidden() => End::Forbidden };
     farewell(sink, stream, end).await;
 }
 

@@ -12,6 +12,7 @@ use axum::{
     extract::{Request, State},
     response::{IntoResponse, Response},
 };
+use futures::StreamExt as _;
 use http::header;
 use waifud_api::{
     console::{ConsoleQuery, LOG_OFFSET, LogsQuery, VNC_PROTOCOL},
@@ -105,7 +106,10 @@ pub(super) async fn logs(
         (header::X_CONTENT_TYPE_OPTIONS.as_str(), "nosniff".to_owned()),
         (LOG_OFFSET, log.offset.to_string()),
     ];
-    Ok((headers, Body::from_stream(log.bytes)).into_response())
+    // One that is followed outlives the moment at which its reader was let in.
+    let reader = Reader::new(&app, caller.actor);
+    let bytes = log.bytes.take_until(async move { reader.forbidden().await });
+    Ok((headers, Body::from_stream(bytes)).into_response())
 }
 
 async fn opened<T>(vm: &VmName, opening: impl Future<Output = Result<T, console::ConsoleError>>) -> Result<T, Failure> {

@@ -1,9 +1,10 @@
 //! Consoles, through nodes that own the VM and through others.
 
-use super::house::{Answer, Answers, DEADLINE, House, LOG, Node, get};
+use super::house::{Answer, Answers, DEADLINE, House, LOG, Node, delete, get};
 use axum::body::Body;
 use futures::{SinkExt, StreamExt};
 use http::{Request, Response, StatusCode};
+use http_body_util::BodyExt as _;
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use std::{
@@ -45,7 +46,10 @@ fn handshake(path: &str) -> http::request::Builder {
 }
 
 async fn ask(node: &Node, role: token::Role, request: http::request::Builder) -> Response<hyper::body::Incoming> {
-    let caller = Caller { actor: Actor::Local { node: node.app.node, uid: 7 }, role };
+    ask_as(node, Caller { actor: Actor::Local { node: node.app.node, uid: 7 }, role }, request).await
+}
+
+async fn ask_as(node: &Node, caller: Caller, request: http::request::Builder) -> Response<hyper::body::Incoming> {
     let (mut sender, _) = node.connect(caller).await;
     let sent = sender.send_request(request.body(Body::empty()).unwrap());
     timeout(DEADLINE, sent).await.expect("an answer in time").unwrap()
@@ -54,7 +58,10 @@ async fn ask(node: &Node, role: token::Role, request: http::request::Builder) ->
 type Socket = WebSocketStream<TokioIo<Upgraded>>;
 
 async fn open(node: &Node, path: &str) -> Socket {
-    let mut response = ask(node, token::Role::Operator, handshake(path)).await;
+    taken(ask(node, token::Role::Operator, handshake(path)).await).await
+}
+
+async fn taken(mut response: Response<hyper::body::Incoming>) -> Socket {
     assert_eq!(response.status(), StatusCode::SWITCHING_PROTOCOLS);
     assert_eq!(response.headers()["sec-websocket-accept"], derive_accept_key(KEY.as_bytes()));
     let upgraded = hyper::upgrade::on(&mut response).await.unwrap();
@@ -153,6 +160,37 @@ async fn logs_come_from_the_owner() {
     for bad in ["from=5&tail=1", "previous=true&follow=true", "tail=x", "lines=3"] {
         let answer = house.nodes[0].get(&format!("/api/v1/vms/vm-0/logs?{bad}")).await;
         assert_eq!(answer.problem().code, ProblemCode::Invalid, "{bad}");
+    }
+}
+
+/// Through the owner and through another node.
+#[tokio::test]
+async fn a_revoked_token_ends_what_its_bearer_looks_at() {
+    let house = house().await;
+    for node in &house.nodes[..2] {
+        let created = node.post("/api/v1/tokens", r#"{"role":"operator"}"#).await.json();
+        let id = created["info"]["id"].as_str().unwrap();
+        let caller = Caller { actor: Actor::Token(id.parse().unwrap()), role: token::Role::Operator };
+        let open = async |what: &str| {
+            let request = handshake(&format!("/api/v1/vms/vm-1/{what}"));
+            timeout(DEADLINE, ask_as(node, caller.clone(), request)).await.expect("an answer in time")
+        };
+        let mut console = taken(open("console").await).await;
+        let mut screen = taken(open("vnc").await).await;
+        let log = open("logs?follow=true").await;
+        next(&mut console).await;
+        console.send(Message::Binary(b"ls"[..].into())).await.unwrap();
+        assert_eq!(next(&mut console).await, Message::Binary(b"LS"[..].into()));
+
+        let revoked = node.call(delete(&format!("/api/v1/tokens/{id}"))).await;
+        assert_eq!(revoked.status, StatusCode::NO_CONTENT);
+        next(&mut screen).await;
+        for socket in [&mut console, &mut screen] {
+            let Message::Close(Some(close)) = next(socket).await else { panic!("no farewell") };
+            assert_eq!((close.code, &*close.reason), (CloseCode::Policy, "the token was revoked or has expired"));
+        }
+        let read = timeout(DEADLINE, log.into_body().collect()).await.expect("the log ends").unwrap();
+        assert_eq!(read.to_bytes(), LOG);
     }
 }
 

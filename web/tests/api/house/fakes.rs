@@ -3,7 +3,7 @@
 use super::NOW;
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures::{TryStreamExt, stream};
+use futures::{StreamExt, TryStreamExt, stream};
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
@@ -192,7 +192,10 @@ impl Consoles for FakeConsoles {
         self.answer().await?;
         let from = usize::try_from(part.from.unwrap_or(0)).unwrap();
         let bytes = Bytes::from_static(&LOG.as_bytes()[from..]);
-        Ok(Log { offset: from as u64, bytes: Box::pin(stream::iter([Ok(bytes)])) })
+        let bytes = stream::iter([Ok(bytes)]);
+        // Nothing more is ever written.
+        let bytes = if part.follow { bytes.chain(stream::pending()).boxed() } else { bytes.boxed() };
+        Ok(Log { offset: from as u64, bytes })
     }
 }
 
