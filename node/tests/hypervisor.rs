@@ -342,11 +342,11 @@ async fn guests_of_a_real_libvirt_have_a_serial_port_and_a_screen() {
     lines(&LibvirtStage::real().0, |_| ()).await;
 }
 
-/// With `WAIFUD_TEST_LIBVIRTD_PID` too, the process id of that libvirtd: it is stopped for a while.
+/// With `WAIFUD_TEST_LIBVIRTD_PID_FILE` too, where that libvirtd says which process it is: it is stopped for a while.
 #[tokio::test]
-#[ignore = "stops the libvirtd named by WAIFUD_TEST_LIBVIRTD_PID for some seconds"]
+#[ignore = "stops the libvirtd named by WAIFUD_TEST_LIBVIRTD_PID_FILE for some seconds"]
 async fn a_real_libvirt_that_hangs_comes_back() {
-    let pid = std::env::var("WAIFUD_TEST_LIBVIRTD_PID").unwrap();
+    let pid = std::fs::read_to_string(std::env::var("WAIFUD_TEST_LIBVIRTD_PID_FILE").unwrap()).unwrap();
     let (stage, uri) = LibvirtStage::real();
     let deadline = Duration::from_secs(2);
     let patient = config(&uri, ClusterId::from_random([1; 16]));
@@ -357,7 +357,7 @@ async fn a_real_libvirt_that_hangs_comes_back() {
     let before = libvirt.list().await.unwrap();
     let mut events = libvirt.events();
 
-    let pid = nix::unistd::Pid::from_raw(pid.parse().unwrap());
+    let pid = nix::unistd::Pid::from_raw(pid.trim().parse().unwrap());
     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGSTOP).unwrap();
     let hung = libvirt.list().await;
     let again = libvirt.list().await;

@@ -21,12 +21,11 @@ held() {
 
 trap 'hosts down' EXIT
 hosts up 1
-WAIFUD_TEST_LIBVIRTD_PID=$(hosts exec n1 cat /run/libvirt/libvirtd.pid)
-export WAIFUD_TEST_LIBVIRTD_PID WAIFUD_TEST_LIBVIRT_URI=qemu:///system WAIFUD_TEST_LIBVIRT_NETWORK=guests
+WAIFUD_TEST_TINY=$("$here/tiny-image.sh")
+export WAIFUD_TEST_TINY WAIFUD_TEST_LIBVIRTD_PID_FILE=/run/libvirt/libvirtd.pid
+export WAIFUD_TEST_LIBVIRT_URI=qemu:///system WAIFUD_TEST_LIBVIRT_NETWORK=guests
 # waifud's own network is made and removed here, and would refuse to be made beside the other one.
 held --lib
 # Guests are plugged into it.
 hosts exec n1 virsh --quiet net-create "$here/../tests/lab/network.xml"
-WAIFUD_TEST_TINY=$("$here/tiny-image.sh")
-export WAIFUD_TEST_TINY
 held --test hypervisor --test hardware

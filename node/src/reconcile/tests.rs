@@ -1,7 +1,9 @@
 //! The whole of reconcile against the fakes, on paused time: minutes pass in no time, and the same script always gives the
 //! same run.
 
+mod cluster;
 mod faults;
+mod real;
 mod taps;
 mod verbs;
 mod world;

@@ -7,7 +7,7 @@
 
 use super::{
     World,
-    taps::{Boundary, Fault, Tap},
+    taps::{Boundary, Fault, Place, Tap},
 };
 use crate::{
     hypervisor::{DomainState, PauseReason},
@@ -256,8 +256,8 @@ impl<'a> Run<'a> {
     }
 }
 
-/// The boundaries of a scenario that meets no fault.
-async fn boundaries(scenario: &Scenario) -> Vec<Boundary> {
+/// The places in a scenario that meets no fault.
+async fn places(scenario: &Scenario) -> Vec<Place> {
     let run = Run::start(scenario).await;
     run.tap.arm(None);
     run.act();
@@ -267,20 +267,19 @@ async fn boundaries(scenario: &Scenario) -> Vec<Boundary> {
         scenario.name,
         run.world.reconciler().statuses()
     );
-    let passed = run.tap.passed();
+    let places = run.tap.places();
     run.check(scenario.name).await;
-    passed
+    places
 }
 
-async fn strike(scenario: &Scenario, at: usize, fault: Fault) {
+async fn strike(scenario: &Scenario, at: Place, fault: Fault) {
     let mut run = Run::start(scenario).await;
     run.tap.arm(Some((at, fault)));
     run.act();
-    let mut died = run.tap.death.subscribe();
-    let told = format!("{}, boundary {at}, {fault:?}", scenario.name);
+    let mut died = run.tap.halted.subscribe();
+    let told = format!("{}, {at:?}, {fault:?}", scenario.name);
     if fault == Fault::Death {
         tokio::time::timeout(MENDED_WITHIN, died.wait_for(|died| *died)).await.expect("it is struck").unwrap();
-        let told = format!("{told}, {:?}", run.tap.struck());
         run.world.stop().await;
         run.tap.heal();
         run.world.begin();
@@ -289,7 +288,6 @@ async fn strike(scenario: &Scenario, at: usize, fault: Fault) {
         return;
     }
     tokio::time::sleep(LASTS).await;
-    let told = format!("{told}, {:?}", run.tap.struck());
     assert!(run.tap.struck().is_some(), "{told}: it is struck");
     assert!(
         run.says_what_is_wrong() || run.is_done().await,
@@ -305,11 +303,11 @@ async fn strike(scenario: &Scenario, at: usize, fault: Fault) {
 async fn every_fault_at_every_step_of_every_verb() {
     let mut struck = BTreeSet::new();
     for scenario in scenarios() {
-        for (at, boundary) in boundaries(&scenario).await.into_iter().enumerate() {
+        for at in places(&scenario).await {
             for fault in Fault::ALL {
                 strike(&scenario, at, fault).await;
             }
-            struck.insert(boundary.call);
+            struck.insert(at.0.call);
         }
     }
     // Found by running; here so that it is seen when a call is not reached any more.

@@ -40,9 +40,12 @@ pub(super) enum Fault {
     Hang,
     /// No space is left.
     NoSpace,
+    /// Nothing by itself: the call stands still until [`Tap::heal`], for something around it to go wrong.
+    Halt,
 }
 
 impl Fault {
+    /// Those that strike by themselves.
     pub(super) const ALL: [Self; 4] = [Self::Death, Self::Error, Self::Hang, Self::NoSpace];
 }
 
@@ -53,11 +56,13 @@ pub(super) struct Boundary {
     pub(super) done: bool,
 }
 
+/// A boundary, and how often it was passed before.
+pub(super) type Place = (Boundary, usize);
+
 #[derive(Debug, Default)]
 struct Script {
     passed: Vec<Boundary>,
-    /// At which boundary, counted from the arming, and what.
-    armed: Option<(usize, Fault)>,
+    armed: Option<(Place, Fault)>,
     struck: Option<(Boundary, Fault)>,
 }
 
@@ -65,8 +70,8 @@ struct Script {
 #[derive(Debug)]
 pub(super) struct Tap {
     script: Mutex<Script>,
-    /// waifud is to be killed now.
-    pub(super) death: watch::Sender<bool>,
+    /// A call stands still: waifud is to be killed now, or something around it.
+    pub(super) halted: watch::Sender<bool>,
     healed: watch::Sender<bool>,
 }
 
@@ -75,11 +80,15 @@ const HUNG: Duration = Duration::from_secs(25);
 
 impl Tap {
     pub(super) fn new() -> Arc<Self> {
-        Arc::new(Self { script: Mutex::default(), death: watch::Sender::new(false), healed: watch::Sender::new(false) })
+        Arc::new(Self {
+            script: Mutex::default(),
+            halted: watch::Sender::new(false),
+            healed: watch::Sender::new(false),
+        })
     }
 
-    /// Counts from now on, and lets a fault strike at that boundary. It lasts until [`Self::heal`].
-    pub(super) fn arm(&self, armed: Option<(usize, Fault)>) {
+    /// Counts from now on, and lets a fault strike at that place. It lasts until [`Self::heal`].
+    pub(super) fn arm(&self, armed: Option<(Place, Fault)>) {
         *lock(&self.script) = Script { armed, ..Script::default() };
     }
 
@@ -87,8 +96,15 @@ impl Tap {
     pub(super) fn heal(&self) {
         let mut script = lock(&self.script);
         (script.armed, script.struck) = (None, None);
-        self.death.send_replace(false);
+        self.halted.send_replace(false);
         self.healed.send_replace(true);
+    }
+
+    /// All places at which something could have gone wrong since it was armed.
+    pub(super) fn places(&self) -> Vec<Place> {
+        let passed = self.passed();
+        let before = |at: usize| passed[..at].iter().filter(|boundary| **boundary == passed[at]).count();
+        (0..passed.len()).map(|at| (passed[at], before(at))).collect()
     }
 
     /// Everything that was passed since it was armed.
@@ -103,10 +119,10 @@ impl Tap {
 
     fn cross(&self, boundary: Boundary) -> Option<Fault> {
         let mut script = lock(&self.script);
-        let number = script.passed.len();
+        let before = script.passed.iter().filter(|passed| **passed == boundary).count();
         script.passed.push(boundary);
-        if let Some((at, fault)) = script.armed
-            && number == at
+        if let Some((place, fault)) = script.armed
+            && place == (boundary, before)
         {
             script.struck = Some((boundary, fault));
         }
@@ -131,18 +147,27 @@ impl Tap {
         match (self.cross(boundary), hung) {
             (None, _) => return Ok(()),
             (Some(Fault::Death), _) => {
-                self.death.send_replace(true);
+                self.halted.send_replace(true);
                 pending().await
+            }
+            (Some(Fault::Halt), _) => {
+                self.halted.send_replace(true);
+                self.until_healed().await;
+                return Ok(());
             }
             (Some(Fault::Hang), Some(after)) => tokio::time::sleep(after).await,
             (Some(Fault::Hang), None) => {
-                // The sender is in `self`.
-                let _ = self.healed.subscribe().wait_for(|healed| *healed).await;
+                self.until_healed().await;
                 return Ok(());
             }
             (Some(fault), _) => return Err(fault),
         }
         Err(Fault::Hang)
+    }
+
+    async fn until_healed(&self) {
+        // The sender is in `self`.
+        let _ = self.healed.subscribe().wait_for(|healed| *healed).await;
     }
 
     pub(super) fn hypervisor(self: &Arc<Self>, real: Arc<dyn Hypervisor>) -> Arc<dyn Hypervisor> {

@@ -1,6 +1,6 @@
-//! A cluster of one node in memory: records, quorum, and what came of what the node said.
+//! A node whose surroundings are fakes, in a [cluster](super::cluster) of its own.
 
-use super::taps::Tap;
+use super::{cluster::Ports, taps::Tap};
 use crate::{
     hypervisor::{
         Accel, DiskCache, Hypervisor as _, Live,
@@ -8,156 +8,18 @@ use crate::{
     },
     images::fake::FakeImages,
     net::{GuestNetwork, fake::FakeNetwork},
-    reconcile::{
-        Clock, Edges, Fate, Intent, IntentError, Observations, ProposeFailure, Proposer, Reconciler, Settings, Shape,
-        Wanted, samples,
-    },
+    reconcile::{Edges, Fate, Reconciler, Settings, Shape, samples},
     volumes::fake::FakeVolumes,
 };
-use async_trait::async_trait;
-use std::{
-    collections::BTreeMap,
-    path::PathBuf,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
-use tokio::{sync::watch, time::Instant};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 use waifud_model::{
-    command::{Command, VmReport},
+    command::VmReport,
     event::EventKind,
     ids::{Generation, VmId},
     node::Arch,
     observed::{VmObservation, VmState},
-    reject::Reject,
-    time::Timestamp,
-    vm::{Desired, Phase, Vm},
+    vm::{Desired, Vm},
 };
-
-/// What the cluster holds, and how it is.
-#[derive(Debug)]
-struct Cluster {
-    vms: BTreeMap<VmId, Vm>,
-    fates: BTreeMap<VmId, Fate>,
-    ready: bool,
-    quorum: bool,
-    reports: Vec<VmReport>,
-    seen: BTreeMap<VmId, VmObservation>,
-    history: Vec<(VmId, VmObservation)>,
-    keys: BTreeMap<String, Command>,
-}
-
-#[derive(Debug)]
-struct Ports {
-    cluster: Mutex<Cluster>,
-    index: watch::Sender<u64>,
-    /// Moves whenever anything does, so that tests can wait for it.
-    moved: watch::Sender<u64>,
-    epoch: Instant,
-}
-
-impl Ports {
-    fn with<T>(&self, f: impl FnOnce(&mut Cluster) -> T) -> T {
-        let result = f(&mut self.cluster.lock().unwrap());
-        self.moved.send_modify(|n| *n += 1);
-        result
-    }
-}
-
-#[async_trait]
-impl Intent for Ports {
-    fn changed(&self) -> watch::Receiver<u64> {
-        self.index.subscribe()
-    }
-
-    async fn wanted(&self) -> Result<Vec<Arc<Wanted>>, IntentError> {
-        let cluster = self.cluster.lock().unwrap();
-        if !cluster.ready {
-            return Err(IntentError::NotReady);
-        }
-        let wanted = |vm: &Vm| {
-            let cd = vm.spec.hardware.cd.is_some().then(samples::cd);
-            Arc::new(Wanted { vm: vm.clone(), image: Some(samples::image()), cd, wished_at: None })
-        };
-        Ok(cluster.vms.values().map(wanted).collect())
-    }
-
-    async fn seed(&self, _: &Vm) -> Result<Option<Vec<u8>>, IntentError> {
-        Ok(None)
-    }
-
-    async fn fate(&self, vm: VmId) -> Result<Fate, IntentError> {
-        let cluster = self.cluster.lock().unwrap();
-        if !cluster.quorum {
-            return Err(IntentError::NoQuorum);
-        }
-        Ok(cluster.fates.get(&vm).copied().unwrap_or(Fate::Gone))
-    }
-}
-
-#[async_trait]
-impl Proposer for Ports {
-    async fn propose(&self, key: &str, command: Command) -> Result<(), ProposeFailure> {
-        let result = self.with(|cluster| {
-            if !cluster.quorum {
-                return Err(ProposeFailure::NotNow("no quorum".to_owned()));
-            }
-            let first = cluster.keys.entry(key.to_owned()).or_insert_with(|| command.clone());
-            assert_eq!(*first, command, "one key, one command");
-            match command {
-                Command::ConfirmVmGone { vm } => match cluster.vms.get(&vm).map(|vm| vm.phase) {
-                    Some(Phase::Deleting) => drop(cluster.vms.remove(&vm)),
-                    Some(Phase::Live) => return Err(ProposeFailure::Refused(Reject::NotDeleting(vm))),
-                    None => return Err(ProposeFailure::Refused(Reject::NoSuchVm(vm))),
-                },
-                Command::ReportVmEvents(reports) => {
-                    for report in reports {
-                        if let Some(vm) = cluster.vms.get_mut(&report.vm)
-                            && report.by_guest
-                            && report.generation == vm.generation
-                        {
-                            vm.desired = Desired::Stopped;
-                            vm.generation = vm.generation.next();
-                        }
-                        cluster.reports.push(report);
-                    }
-                }
-                Command::SetPower { vm, desired, grace, expect } => {
-                    let Some(vm) = cluster.vms.get_mut(&vm) else {
-                        return Err(ProposeFailure::Refused(Reject::NoSuchVm(vm)));
-                    };
-                    let (actual, expected) = (vm.generation, expect.unwrap_or(vm.generation));
-                    if expected != actual {
-                        return Err(ProposeFailure::Refused(Reject::Stale { vm: vm.id, expected, actual }));
-                    }
-                    (vm.desired, vm.grace, vm.generation) = (desired, grace, actual.next());
-                }
-                other => panic!("reconcile never proposes {other:?}"),
-            }
-            Ok(())
-        });
-        self.index.send_modify(|index| *index += 1);
-        result
-    }
-}
-
-impl Observations for Ports {
-    fn publish(&self, vm: VmId, seen: VmObservation) {
-        self.with(|cluster| {
-            cluster.seen.insert(vm, seen);
-            cluster.history.push((vm, seen));
-        });
-    }
-
-    fn withdraw(&self, vm: VmId) {
-        self.with(|cluster| cluster.seen.remove(&vm));
-    }
-}
-
-impl Clock for Ports {
-    fn now(&self) -> Timestamp {
-        Timestamp(1_000_000).plus(self.epoch.elapsed())
-    }
-}
 
 pub(super) struct World {
     pub(super) hypervisor: Arc<FakeHypervisor>,
@@ -180,27 +42,12 @@ impl World {
     }
 
     fn start_with(tap: Option<Arc<Tap>>) -> Self {
-        let cluster = Cluster {
-            vms: BTreeMap::new(),
-            fates: BTreeMap::new(),
-            ready: true,
-            quorum: true,
-            reports: Vec::new(),
-            seen: BTreeMap::new(),
-            history: Vec::new(),
-            keys: BTreeMap::new(),
-        };
         let mut world = Self {
             hypervisor: Arc::default(),
             volumes: Arc::default(),
             images: Arc::default(),
             network: Arc::default(),
-            ports: Arc::new(Ports {
-                cluster: Mutex::new(cluster),
-                index: watch::Sender::new(0),
-                moved: watch::Sender::new(0),
-                epoch: Instant::now(),
-            }),
+            ports: Ports::new(),
             reconciler: None,
             tap,
         };
@@ -250,21 +97,12 @@ impl World {
     pub(super) fn add_with(&self, seed: u8, change: impl FnOnce(&mut Vm)) -> VmId {
         let mut vm = samples::vm(seed);
         change(&mut vm);
-        let id = vm.id;
-        self.commit(|cluster| cluster.vms.insert(id, vm));
-        id
+        self.ports.add(vm)
     }
 
-    /// A record changes, with a new generation unless the change gives one.
+    /// See [`Ports::change`].
     pub(super) fn change(&self, id: VmId, change: impl FnOnce(&mut Vm)) {
-        self.commit(|cluster| {
-            let vm = cluster.vms.get_mut(&id).unwrap();
-            let before = vm.generation;
-            change(vm);
-            if vm.generation == before {
-                vm.generation = before.next();
-            }
-        });
+        self.ports.change(id, change);
     }
 
     /// What people are shown of it by its owner.
@@ -279,7 +117,7 @@ impl World {
 
     /// The replica does not know the VM any more, and nobody was told.
     pub(super) fn forget(&self, id: VmId) {
-        self.commit(|cluster| cluster.vms.remove(&id));
+        self.ports.commit(|cluster| cluster.vms.remove(&id));
     }
 
     pub(super) fn set_quorum(&self, quorum: bool) {
@@ -294,17 +132,12 @@ impl World {
         self.ports.with(|cluster| cluster.fates.insert(vm, fate));
     }
 
-    fn commit<T>(&self, f: impl FnOnce(&mut Cluster) -> T) {
-        self.ports.with(f);
-        self.ports.index.send_modify(|index| *index += 1);
-    }
-
     pub(super) fn record(&self, id: VmId) -> Option<Vm> {
-        self.ports.with(|cluster| cluster.vms.get(&id).cloned())
+        self.ports.record(id)
     }
 
     pub(super) fn observation(&self, id: VmId) -> Option<VmObservation> {
-        self.ports.cluster.lock().unwrap().seen.get(&id).copied()
+        self.ports.observation(id)
     }
 
     /// Everything that was ever published, in order.
