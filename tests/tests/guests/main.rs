@@ -5,6 +5,7 @@
 
 mod cache;
 mod console;
+mod console_lost;
 mod datasources;
 mod foreign;
 mod guest;
