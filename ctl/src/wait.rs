@@ -24,6 +24,7 @@ use waifud_api::{
     vm::Vm,
 };
 use waifud_model::{
+    ids::Generation,
     name::VmName,
     observed::{Sighting, VmState},
     vm::{Desired, Phase},
@@ -108,9 +109,10 @@ enum Verdict {
     Silent,
 }
 
-/// Is the VM as wanted? `before` is what was wanted of it when the wait began: a change of mind since then ends the wait, while
-/// a wait for what nobody has asked for yet (a guest that will shut itself down) goes on.
-fn verdict(goal: Goal, before: Desired, vm: &Vm) -> Verdict {
+/// Is the VM as wanted? `before` is what was wanted of it when the wait began, and in which generation of its record: a change of
+/// mind since then ends the wait, while a wait for what nobody has asked for yet (a guest that will shut itself down) goes on.
+/// What its node does without the cluster is not in the record, which is no change of mind.
+fn verdict(goal: Goal, before: (Desired, Generation), vm: &Vm) -> Verdict {
     let state = vm.status.state;
     if goal != Goal::Gone && vm.phase == Phase::Deleting {
         return Verdict::Never("it is being deleted".to_owned());
@@ -121,10 +123,10 @@ fn verdict(goal: Goal, before: Desired, vm: &Vm) -> Verdict {
     let against = match goal {
         Goal::Running | Goal::Met | Goal::Told => Some(Desired::Stopped),
         Goal::Stopped => Some(Desired::Running),
-        Goal::Paused => Some(if before == Desired::Paused { Desired::Running } else { Desired::Stopped }),
+        Goal::Paused => Some(if before.0 == Desired::Paused { Desired::Running } else { Desired::Stopped }),
         Goal::Settled | Goal::Gone => None,
     };
-    if vm.desired != before && Some(vm.desired) == against {
+    if vm.desired != before.0 && vm.generation != before.1 && Some(vm.desired) == against {
         return Verdict::Never("somebody has asked for the opposite".to_owned());
     }
     match (goal, state) {
@@ -215,7 +217,7 @@ async fn watch(
 ) -> Result<Vm, Failure> {
     let start = Instant::now();
     let deadline = start + patience;
-    let before = vm.desired;
+    let before = (vm.desired, vm.generation);
     let mut events = std::pin::pin!(context.client.event_stream(None));
     let mut pause = FIRST_PAUSE;
     let mut failing_since = None;
@@ -323,7 +325,7 @@ mod tests {
 
     fn look(goal: Goal, change: impl FnOnce(&mut Vm)) -> Verdict {
         let mut vm = vm();
-        let before = vm.desired;
+        let before = (vm.desired, vm.generation);
         change(&mut vm);
         verdict(goal, before, &vm)
     }
@@ -336,7 +338,8 @@ mod tests {
         assert_eq!(look(Goal::Gone, |vm| vm.phase = Phase::Deleting), Verdict::GoOn);
         assert_eq!(look(Goal::Stopped, |_| ()), Verdict::GoOn, "it may yet shut itself down");
         let never = |verdict| assert!(matches!(verdict, Verdict::Never(_)), "{verdict:?}");
-        never(look(Goal::Running, |vm| vm.desired = Desired::Stopped));
+        let stopped = |vm: &mut Vm| (vm.desired, vm.generation) = (Desired::Stopped, vm.generation.next());
+        never(look(Goal::Running, stopped));
         never(look(Goal::Running, |vm| vm.phase = Phase::Deleting));
     }
 
@@ -345,8 +348,21 @@ mod tests {
         assert_eq!(look(Goal::Met, |_| ()), Verdict::Reached);
         assert_eq!(look(Goal::Met, |vm| vm.status.met.clear()), Verdict::GoOn);
         assert_eq!(look(Goal::Met, |vm| vm.status.state = VmState::Stopping), Verdict::GoOn);
-        assert!(matches!(look(Goal::Met, |vm| vm.desired = Desired::Stopped), Verdict::Never(_)));
+        let stopped = |vm: &mut Vm| (vm.desired, vm.generation) = (Desired::Stopped, vm.generation.next());
+        assert!(matches!(look(Goal::Met, stopped), Verdict::Never(_)));
         assert_eq!(Goal::Met.follow(&vm().name), "waifuctl wait web-1 --for ip");
+    }
+
+    /// The answer says what the node was asked for; the record, looked at later, what the cluster agreed on before.
+    #[test]
+    fn what_a_node_does_without_the_cluster_is_waited_for() {
+        let mut vm = vm();
+        let asked = (Desired::Stopped, vm.generation);
+        assert_eq!((vm.desired, verdict(Goal::Stopped, asked, &vm)), (Desired::Running, Verdict::GoOn));
+        vm.status.state = VmState::Stopped;
+        assert_eq!(verdict(Goal::Stopped, asked, &vm), Verdict::Reached);
+        (vm.status.state, vm.generation) = (VmState::Running, vm.generation.next());
+        assert!(matches!(verdict(Goal::Stopped, asked, &vm), Verdict::Never(_)), "somebody decided otherwise");
     }
 
     #[test]

@@ -14,6 +14,7 @@ mod life;
 mod metadata;
 mod names;
 mod network;
+mod overrides;
 mod shell;
 mod support;
 mod survival;
