@@ -8,6 +8,7 @@ mod console;
 mod console_lost;
 mod datasources;
 mod foreign;
+mod foreign_changes;
 mod guest;
 mod laptop;
 mod life;

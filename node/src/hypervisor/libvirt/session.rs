@@ -242,7 +242,11 @@ impl Session {
         let defined = self.connection.define_domain_xml(&xml).map(Handle::new);
         self.forget(spec.vm);
         defined
-            .and_then(|handle| self.remember_definition(spec.vm, &handle))
+            .and_then(|handle| {
+                // Which guests are on after a boot of the host is not libvirt's to say.
+                handle.set_autostart(false)?;
+                self.remember_definition(spec.vm, &handle)
+            })
             .map_err(|e| refused("define", spec.vm, &e))
     }
 
