@@ -10,6 +10,7 @@ mod datasources;
 mod foreign;
 mod foreign_changes;
 mod guest;
+mod killed;
 mod laptop;
 mod life;
 mod metadata;
