@@ -1,4 +1,4 @@
-//! What a shell is told when it asks for completions: names of VMs, nodes, templates and contexts, and columns.
+//! What a shell is told when it asks for completions: names of VMs, nodes, templates, peers and contexts, ids of tokens, columns.
 //!
 //! A shell calls the program again with the line so far. Objects are asked of the cluster that the line, the environment or the
 //! configuration names; within [`DEADLINE`], and silently: a completion that cannot be had is none, and never an error in the
@@ -67,6 +67,21 @@ pub(crate) fn nodes() -> ArgValueCompleter {
 /// Names of templates.
 pub(crate) fn templates() -> ArgValueCompleter {
     names(async |client| Ok(client.templates().await?.value.iter().map(Row::name).collect()))
+}
+
+/// Names of machines that are no nodes and may reach the guests.
+pub(crate) fn peers() -> ArgValueCompleter {
+    names(async |client| Ok(client.net_peers().await?.value.iter().map(Row::name).collect()))
+}
+
+/// Ids of tokens for the API.
+pub(crate) fn tokens() -> ArgValueCompleter {
+    names(async |client| Ok(client.api_tokens().await?.value.iter().map(Row::name).collect()))
+}
+
+/// Ids of tokens with which machines join.
+pub(crate) fn join_tokens() -> ArgValueCompleter {
+    names(async |client| Ok(client.join_tokens().await?.value.iter().map(Row::name).collect()))
 }
 
 /// `vm/NAME`, `node/NAME`, `template/NAME`.

@@ -67,6 +67,10 @@ async fn login_pins_the_ca_keeps_the_token_and_is_used_from_then_on() {
     assert_eq!((list.code, list.out.as_str()), (0, "web-1\n"), "{}", list.err);
     let contexts = at_home(home.path(), &["context", "list"]).await.out.replace('\t', "|");
     assert_eq!(contexts, format!("home|yes|{}\n", cluster.url));
+    let tried = at_home(home.path(), &["context", "remove", "home", "--dry-run", "-o", "name"]).await;
+    assert_eq!((tried.code, tried.out.as_str()), (0, "home\n"));
+    assert_eq!(tried.err.matches("would remove ").count(), 2, "{}", tried.err);
+    assert!(config.join("home.token").exists() && config.join("home.ca.pem").exists());
     let gone = at_home(home.path(), &["context", "remove", "home"]).await;
     assert_eq!(gone.code, 0, "{}", gone.err);
     assert!(!config.join("home.token").exists() && !config.join("home.ca.pem").exists());

@@ -226,8 +226,14 @@ fn asking(words: &[&str]) -> tokio::process::Command {
 async fn names_of_objects_are_completed() {
     let fake = Fake::serve(|line, _| match line {
         "GET /api/v1/vms" => ok(json!([vm("db-1", "running"), vm("web-1", "running"), vm("web-2", "stopped")])),
+        "GET /api/v1/cluster/join-tokens" => ok(json!([{
+            "id": "0000000000000001", "uses_left": 3, "expires_at": "2026-03-01T13:00:00Z",
+            "created_at": "2026-03-01T12:00:00Z"
+        }])),
         _ => refuse(ProblemCode::NoSuchEndpoint),
     });
+    let (told, _) = completed(asking(&["cluster", "token", "revoke", "00"]).env("WAIFU_HOST", fake.endpoint())).await;
+    assert_eq!(told, "0000000000000001");
     for verb in ["show", "ip", "ssh", "delete", "edit", "wait"] {
         let (told, _) = completed(asking(&[verb, "we"]).env("WAIFU_HOST", fake.endpoint())).await;
         assert_eq!(told, "web-1\nweb-2", "{verb}");

@@ -2,6 +2,7 @@
 
 use super::{cloud_init, token::would_revoke};
 use crate::{
+    complete,
     context::Context,
     exit::Failure,
     output::{Select, parse_span},
@@ -54,6 +55,7 @@ pub(crate) enum Token {
   waifuctl cluster token revoke 0000000000000001 --dry-run")]
     Revoke {
         /// The token's id
+        #[arg(add = complete::join_tokens())]
         id: TokenId,
         /// Only say which it is
         #[arg(long)]

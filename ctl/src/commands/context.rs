@@ -35,11 +35,15 @@ pub(crate) enum Command {
     List,
     /// Forget a context, its token and its CA
     #[command(before_help = "Examples:
-  waifuctl context remove home")]
+  waifuctl context remove home
+  waifuctl context remove home --dry-run")]
     Remove {
         /// The context
         #[arg(add = crate::complete::contexts())]
         name: ContextName,
+        /// Only say what would be forgotten, and which files would go
+        #[arg(long)]
+        dry_run: bool,
     },
 }
 
@@ -114,14 +118,20 @@ pub(crate) fn run(terms: &Terms, command: Command, files: Files) -> Result<(), F
             }
             return terms.out.list(&rows);
         }
-        Command::Remove { name } => {
+        Command::Remove { name, dry_run } => {
             let place = settings.place(&name)?.clone();
+            // Only what `login` put there: other files are the user's own.
+            let files = [&place.token_file, &place.ca_file].into_iter().flatten().filter(|file| is_ours(file));
+            if dry_run {
+                terms.hint(&format!("would forget the context {name}"));
+                files.for_each(|file| terms.hint(&format!("would remove {}", file.display())));
+                return terms.out.list(&[row(&settings, &name, &place)]);
+            }
             settings.contexts.remove(&name);
             settings.current.take_if(|current| *current == name);
             settings.save()?;
-            // Only what `login` put there: other files are the user's own.
-            for file in [place.token_file, place.ca_file].into_iter().flatten().filter(|file| is_ours(file)) {
-                std::fs::remove_file(&file)
+            for file in files {
+                std::fs::remove_file(file)
                     .map_err(|source| Failure::File { path: file.display().to_string(), source })?;
             }
             terms.progress.done(&format!("context {name} is forgotten"), &in_use(&settings));

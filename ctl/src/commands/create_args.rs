@@ -58,7 +58,7 @@ pub(crate) struct Args {
     /// A file with OpenSSH public keys for the default user; may be given several times
     #[arg(long, value_name = "FILE")]
     pub(super) ssh_key: Vec<PathBuf>,
-    /// A label, for filters and placement; may be given several times
+    /// A label, for filters; may be given several times
     #[arg(long, value_name = "KEY=VALUE")]
     label: Vec<Label>,
     /// What happens when it stops by itself

@@ -19,7 +19,7 @@ pub(crate) struct Args {
     /// The VMs
     #[arg(required = true, add = complete::vms())]
     names: Vec<VmName>,
-    /// Only say what would be deleted
+    /// Only say what would be deleted, and what would be refused and why
     #[arg(long)]
     dry_run: bool,
 }

@@ -2,6 +2,7 @@
 
 use super::delete::together;
 use crate::{
+    complete,
     context::Context,
     exit::{self, Failure},
     output::{self, Select},
@@ -64,7 +65,7 @@ pub(crate) enum Peer {
   waifuctl net peer delete laptop --dry-run")]
     Delete {
         /// The machines
-        #[arg(required = true)]
+        #[arg(required = true, add = complete::peers())]
         names: Vec<PeerName>,
         /// Only say which they are
         #[arg(long)]

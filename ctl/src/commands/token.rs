@@ -1,6 +1,7 @@
 //! `token`: tokens for the API.
 
 use crate::{
+    complete,
     context::Context,
     exit::Failure,
     output::{Row, Select, parse_span},
@@ -36,9 +37,11 @@ pub(crate) enum Command {
     List(Select),
     /// The token is worth nothing from now on, everywhere
     #[command(before_help = "Examples:
-  waifuctl token revoke 0000000000000001")]
+  waifuctl token revoke 0000000000000001
+  waifuctl token revoke 0000000000000001 --dry-run")]
     Revoke {
         /// The token's id
+        #[arg(add = complete::tokens())]
         id: TokenId,
         /// Only say which it is
         #[arg(long)]

@@ -27,6 +27,7 @@ const RECOVERABLE: i32 = 2;
 #[command(before_help = "Examples:
   waifuctl wait web-1 --for ip
   waifuctl wait web-1 --for ssh && ansible-playbook site.yml
+  waifuctl wait web-1 --for cloud-init -i ~/.ssh/id_ed25519
   waifuctl wait web-1 --for stopped --timeout 10m")]
 pub(crate) struct Args {
     /// The VM
