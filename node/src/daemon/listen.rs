@@ -259,6 +259,8 @@ async fn silent(first: &Notify) {
 }
 
 #[cfg(test)]
+mod slow;
+#[cfg(test)]
 mod tests {
     use super::*;
 
