@@ -140,7 +140,8 @@ impl VmChange {
                 let Some(slot) = spec.hardware.free_slot() else {
                     return bad(field(), format!("there are {DISKS_MAX} disks already, and no more are possible"));
                 };
-                spec.hardware.disks.push(DataDisk { name: name.clone(), slot, size });
+                let born = vm.generation.next();
+                spec.hardware.disks.push(DataDisk { name: name.clone(), slot, size, born });
                 spec.hardware.disks.sort_by_key(|disk| disk.slot);
             }
             (None, None) => {
@@ -196,7 +197,7 @@ pub fn check(spec: &VmSpec) -> Result<(), Reject> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::vm::samples;
+    use crate::{ids::Generation, vm::samples};
 
     fn name(text: &str) -> DiskName {
         DiskName::new(text).unwrap()
@@ -221,14 +222,15 @@ mod tests {
         };
         let mut vm = samples::vm();
         let slots = |vm: &Vm| -> Vec<_> {
-            vm.spec.hardware.disks.iter().map(|d| format!("{} {} {}", d.slot, d.name, d.size)).collect()
+            vm.spec.hardware.disks.iter().map(|d| format!("{} {} {} {}", d.slot, d.name, d.size, d.born)).collect()
         };
         vm.spec = disks(&[("a", Some(1)), ("b", Some(2))]).applied(&vm).unwrap();
-        assert_eq!(slots(&vm), ["0 a 1 GiB", "1 b 2 GiB"]);
+        assert_eq!(slots(&vm), ["0 a 1 GiB 2", "1 b 2 GiB 2"]);
         vm.spec = disks(&[("a", None), ("b", Some(3))]).applied(&vm).unwrap();
-        assert_eq!(slots(&vm), ["1 b 3 GiB"]);
+        assert_eq!(slots(&vm), ["1 b 3 GiB 2"]);
+        vm.generation = Generation(4);
         vm.spec = disks(&[("c", Some(1))]).applied(&vm).unwrap();
-        assert_eq!(slots(&vm), ["0 c 1 GiB", "1 b 3 GiB"]);
+        assert_eq!(slots(&vm), ["0 c 1 GiB 5", "1 b 3 GiB 2"]);
         for bad in [disks(&[("b", Some(1))]), disks(&[("x", None)])] {
             assert!(matches!(bad.applied(&vm), Err(Reject::BadSpec { .. })));
         }

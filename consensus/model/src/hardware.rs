@@ -2,6 +2,7 @@
 //! bridges of the host.
 
 use crate::{
+    ids::Generation,
     name::{BridgeName, DiskName},
     size::ByteSize,
     vm::{ImageRef, Mac},
@@ -61,6 +62,19 @@ pub struct DataDisk {
     pub slot: u8,
     /// Its size.
     pub size: ByteSize,
+    /// The generation of the VM's record that it came with. Where a disk was removed and another was added in its place
+    /// under its name, this tells them apart. Records from before there was one have none.
+    #[serde(default = "first", skip_serializing_if = "is_first")]
+    pub born: Generation,
+}
+
+const fn first() -> Generation {
+    Generation::FIRST
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
+fn is_first(born: &Generation) -> bool {
+    *born == first()
 }
 
 /// What starts a guest's boot loader.
@@ -162,11 +176,28 @@ mod tests {
 
     #[test]
     fn the_lowest_free_slot_is_taken() {
-        let disk = |slot| DataDisk { name: DiskName::new("a").unwrap(), slot, size: ByteSize::gib(1) };
+        let disk = |slot| DataDisk {
+            name: DiskName::new("a").unwrap(),
+            slot,
+            size: ByteSize::gib(1),
+            born: Generation::FIRST,
+        };
         let mut hardware = Hardware { disks: vec![disk(0), disk(2)], ..Hardware::default() };
         assert_eq!(hardware.free_slot(), Some(1));
         hardware.disks = (0..16).map(disk).collect();
         assert_eq!(hardware.free_slot(), None);
+    }
+
+    #[test]
+    fn a_disk_from_before_there_were_generations_of_them_came_with_its_vm() {
+        let first =
+            DataDisk { name: DiskName::new("a").unwrap(), slot: 0, size: ByteSize::gib(1), born: Generation::FIRST };
+        let before = serde_json::json!({ "name": "a", "slot": 0, "size": ByteSize::gib(1) });
+        assert_eq!(serde_json::to_value(&first).unwrap(), before);
+        assert_eq!(serde_json::from_value::<DataDisk>(before).unwrap(), first);
+        let later = DataDisk { born: Generation(7), ..first };
+        let packed = rmp_serde::to_vec_named(&later).unwrap();
+        assert_eq!(rmp_serde::from_slice::<DataDisk>(&packed).unwrap(), later);
     }
 
     #[test]

@@ -145,7 +145,7 @@ fn states_keep_their_digest() {
     let mut bench = Bench::empty();
     let outcomes: Vec<bool> = envelopes().iter().map(|envelope| bench.apply(envelope).unwrap().is_ok()).collect();
     assert_eq!(outcomes.iter().filter(|accepted| !**accepted).count(), 1, "{outcomes:?}");
-    expect!["a83a87e12f9e2fbe698109826e6d3dd5f82090b093428cac12fe9f149268f7d3"]
+    expect!["9ccc2e59ad03de5811620798a4372e77a04ed289e26cba5e6d9b516138692ba1"]
         .assert_eq(&bench.view().digest().unwrap().to_string());
 }
 

@@ -10,7 +10,7 @@ use crate::{
     hypervisor::{Adjustment, ExtraDisk, Hypervisor, HypervisorError, StartMode},
     images::{ImageError, ImageStore},
     net::{GuestNetwork, NetworkError, Reservation},
-    volumes::{DataVolume, VolumeError, Volumes},
+    volumes::{VolumeError, Volumes},
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -92,7 +92,7 @@ impl Hands {
         let roots = self.volumes.lives(id).await?.into_iter().collect();
         let mut disks = BTreeMap::new();
         for disk in self.volumes.list_data(id).await? {
-            if let Some(volume) = self.volumes.find_data(id, disk.slot, &disk.name).await? {
+            if let Some(volume) = self.volumes.find_data(id, &disk).await? {
                 disks.insert(disk, volume.path);
             }
         }
@@ -134,7 +134,7 @@ impl Hands {
                 self.shape.logs().remove(id).map_err(StepError::Log)?;
                 self.volumes.remove(id).await?;
             }
-            (Step::RemoveDisk(DataVolume { slot, name }), _) => self.volumes.remove_data(id, *slot, name).await?,
+            (Step::RemoveDisk(disk), _) => self.volumes.remove_data(id, disk).await?,
             (Step::ReleaseAddress, _) => {
                 let of_record = wanted.map(|wanted| (wanted.vm.ip, wanted.vm.mac));
                 let of_mark = seen.domain.as_ref().map(|domain| (domain.ip, Mac::of(domain.ip)));
@@ -148,7 +148,7 @@ impl Hands {
             (Step::EnsureRoot, Some(wanted)) => self.ensure_root(wanted).await?,
             (Step::EnsureDisk(slot), Some(Wanted { vm, .. })) => {
                 if let Some(disk) = disk_in(vm, *slot) {
-                    self.volumes.ensure_data(id, disk.slot, &disk.name, disk.size).await?;
+                    self.volumes.ensure_data(id, &disk.into(), disk.size).await?;
                 }
             }
             (Step::RemoveOldRoots, Some(Wanted { vm, .. })) => {
@@ -231,7 +231,7 @@ impl Hands {
     }
 
     async fn extra_disk(&self, vm: VmId, disk: &DataDisk) -> Result<ExtraDisk, StepError> {
-        let volume = self.volumes.find_data(vm, disk.slot, &disk.name).await?.ok_or(StepError::NoVolume)?;
+        let volume = self.volumes.find_data(vm, &disk.into()).await?.ok_or(StepError::NoVolume)?;
         Ok(ExtraDisk { slot: disk.slot, serial: disk.name.clone(), disk: self.shape.disk(volume) })
     }
 

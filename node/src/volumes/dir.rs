@@ -21,7 +21,7 @@ use std::{
     path::{Path, PathBuf},
 };
 use tempfile::NamedTempFile;
-use waifud_model::{ids::VmId, name::DiskName, size::ByteSize, template::ImageFormat};
+use waifud_model::{ids::VmId, size::ByteSize, template::ImageFormat};
 
 /// How names of unfinished disks begin.
 const UNFINISHED: &str = ".new-";
@@ -310,12 +310,12 @@ impl Volumes for DirVolumes {
         on_thread(move || dir.remove(vm, |which| matches!(which, Which::Root(life) if *life < keep))).await
     }
 
-    async fn ensure_data(&self, vm: VmId, slot: u8, name: &DiskName, size: ByteSize) -> Result<Volume, VolumeError> {
-        self.ensure_one(vm, data(slot, name), None, size).await
+    async fn ensure_data(&self, vm: VmId, disk: &DataVolume, size: ByteSize) -> Result<Volume, VolumeError> {
+        self.ensure_one(vm, Which::Data(disk.clone()), None, size).await
     }
 
-    async fn find_data(&self, vm: VmId, slot: u8, name: &DiskName) -> Result<Option<Volume>, VolumeError> {
-        self.find_one(vm, data(slot, name)).await
+    async fn find_data(&self, vm: VmId, disk: &DataVolume) -> Result<Option<Volume>, VolumeError> {
+        self.find_one(vm, Which::Data(disk.clone())).await
     }
 
     async fn list_data(&self, vm: VmId) -> Result<Vec<DataVolume>, VolumeError> {
@@ -325,8 +325,8 @@ impl Volumes for DirVolumes {
         Ok(disks.into_iter().filter_map(data).collect())
     }
 
-    async fn remove_data(&self, vm: VmId, slot: u8, name: &DiskName) -> Result<(), VolumeError> {
-        let (dir, which) = (self.dir.clone(), data(slot, name));
+    async fn remove_data(&self, vm: VmId, disk: &DataVolume) -> Result<(), VolumeError> {
+        let (dir, which) = (self.dir.clone(), Which::Data(disk.clone()));
         on_thread(move || dir.unlink(&dir.disk(vm, &which))).await
     }
 
@@ -346,10 +346,6 @@ impl Volumes for DirVolumes {
         found.dedup();
         Ok(found)
     }
-}
-
-fn data(slot: u8, name: &DiskName) -> Which {
-    Which::Data(DataVolume { slot, name: name.clone() })
 }
 
 #[cfg(test)]

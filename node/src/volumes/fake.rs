@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
     sync::Mutex,
 };
-use waifud_model::{ids::VmId, name::DiskName, size::ByteSize, template::ImageFormat};
+use waifud_model::{ids::VmId, size::ByteSize, template::ImageFormat};
 
 /// The operations that can be made to fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -49,10 +49,6 @@ fn volume(vm: VmId, which: &Which) -> Volume {
     Volume { path: PathBuf::from("/fake/volumes").join(which.file(vm)), format: ImageFormat::Qcow2 }
 }
 
-fn data(slot: u8, name: &DiskName) -> Which {
-    Which::Data(DataVolume { slot, name: name.clone() })
-}
-
 impl FakeVolumes {
     async fn meet(&self, operation: VolumeOp) -> Result<(), VolumeError> {
         let refuse = |source| VolumeError::Io { doing: "use", path: PathBuf::from("/fake/volumes"), source };
@@ -69,8 +65,8 @@ impl FakeVolumes {
 
     /// The size of a data disk, if it is there.
     #[must_use]
-    pub fn data_size(&self, vm: VmId, slot: u8, name: &DiskName) -> Option<ByteSize> {
-        lock(&self.disks).get(&(vm, data(slot, name))).map(|(_, size)| *size)
+    pub fn data_size(&self, vm: VmId, disk: &DataVolume) -> Option<ByteSize> {
+        lock(&self.disks).get(&(vm, Which::Data(disk.clone()))).map(|(_, size)| *size)
     }
 
     /// The size of the disk in that place, if one is there.
@@ -147,14 +143,14 @@ impl Volumes for FakeVolumes {
         Ok(())
     }
 
-    async fn ensure_data(&self, vm: VmId, slot: u8, name: &DiskName, size: ByteSize) -> Result<Volume, VolumeError> {
+    async fn ensure_data(&self, vm: VmId, disk: &DataVolume, size: ByteSize) -> Result<Volume, VolumeError> {
         self.meet(VolumeOp::EnsureData).await?;
-        self.ensure_one(vm, data(slot, name), None, size)
+        self.ensure_one(vm, Which::Data(disk.clone()), None, size)
     }
 
-    async fn find_data(&self, vm: VmId, slot: u8, name: &DiskName) -> Result<Option<Volume>, VolumeError> {
+    async fn find_data(&self, vm: VmId, disk: &DataVolume) -> Result<Option<Volume>, VolumeError> {
         self.meet(VolumeOp::FindData).await?;
-        Ok(self.find_one(vm, data(slot, name)))
+        Ok(self.find_one(vm, Which::Data(disk.clone())))
     }
 
     async fn list_data(&self, vm: VmId) -> Result<Vec<DataVolume>, VolumeError> {
@@ -163,9 +159,9 @@ impl Volumes for FakeVolumes {
         Ok(self.of(vm).into_iter().filter_map(data).collect())
     }
 
-    async fn remove_data(&self, vm: VmId, slot: u8, name: &DiskName) -> Result<(), VolumeError> {
+    async fn remove_data(&self, vm: VmId, disk: &DataVolume) -> Result<(), VolumeError> {
         self.meet(VolumeOp::RemoveData).await?;
-        lock(&self.disks).remove(&(vm, data(slot, name)));
+        lock(&self.disks).remove(&(vm, Which::Data(disk.clone())));
         Ok(())
     }
 

@@ -21,7 +21,13 @@ use std::{
     io,
     path::{Path, PathBuf},
 };
-use waifud_model::{ids::VmId, name::DiskName, size::ByteSize, template::ImageFormat};
+use waifud_model::{
+    hardware::DataDisk,
+    ids::{Generation, VmId},
+    name::DiskName,
+    size::ByteSize,
+    template::ImageFormat,
+};
 
 /// A VM's disk, as a hypervisor has to be told of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,6 +45,14 @@ pub struct DataVolume {
     pub slot: u8,
     /// What people call it. What is in a place under another name is another disk.
     pub name: DiskName,
+    /// The generation of the VM's record that it came with. So is what came with another one.
+    pub born: Generation,
+}
+
+impl From<&DataDisk> for DataVolume {
+    fn from(disk: &DataDisk) -> Self {
+        Self { slot: disk.slot, name: disk.name.clone(), born: disk.born }
+    }
 }
 
 /// Keeps the disks of this node's VMs.
@@ -81,13 +95,13 @@ pub trait Volumes: Send + Sync + Debug {
     ///
     /// # Errors
     /// As [`Self::ensure`].
-    async fn ensure_data(&self, vm: VmId, slot: u8, name: &DiskName, size: ByteSize) -> Result<Volume, VolumeError>;
+    async fn ensure_data(&self, vm: VmId, disk: &DataVolume, size: ByteSize) -> Result<Volume, VolumeError>;
 
     /// A data disk of `vm`, if it is here.
     ///
     /// # Errors
     /// If it cannot be told.
-    async fn find_data(&self, vm: VmId, slot: u8, name: &DiskName) -> Result<Option<Volume>, VolumeError>;
+    async fn find_data(&self, vm: VmId, disk: &DataVolume) -> Result<Option<Volume>, VolumeError>;
 
     /// The data disks of `vm`, in order.
     ///
@@ -99,7 +113,7 @@ pub trait Volumes: Send + Sync + Debug {
     ///
     /// # Errors
     /// If it may still be there.
-    async fn remove_data(&self, vm: VmId, slot: u8, name: &DiskName) -> Result<(), VolumeError>;
+    async fn remove_data(&self, vm: VmId, disk: &DataVolume) -> Result<(), VolumeError>;
 
     /// Writes the small disk with what `vm`'s cloud-init has to know before it has a network, in the place of the last one. A
     /// guest that has that one open goes on reading it.

@@ -11,7 +11,6 @@ use tokio::sync::{broadcast, watch};
 use waifud_consensus::Handle;
 use waifud_model::{
     ids::{Generation, VmId},
-    name::DiskName,
     size::ByteSize,
     template::ImageFormat,
     vm::Vm,
@@ -193,12 +192,12 @@ impl Volumes for Hoard {
         self.real.remove_old_lives(vm, keep).await
     }
 
-    async fn ensure_data(&self, vm: VmId, slot: u8, name: &DiskName, size: ByteSize) -> Result<Volume, VolumeError> {
-        self.real.ensure_data(vm, slot, name, size).await
+    async fn ensure_data(&self, vm: VmId, disk: &DataVolume, size: ByteSize) -> Result<Volume, VolumeError> {
+        self.real.ensure_data(vm, disk, size).await
     }
 
-    async fn find_data(&self, vm: VmId, slot: u8, name: &DiskName) -> Result<Option<Volume>, VolumeError> {
-        self.real.find_data(vm, slot, name).await
+    async fn find_data(&self, vm: VmId, disk: &DataVolume) -> Result<Option<Volume>, VolumeError> {
+        self.real.find_data(vm, disk).await
     }
 
     async fn list_data(&self, vm: VmId) -> Result<Vec<DataVolume>, VolumeError> {
@@ -206,8 +205,8 @@ impl Volumes for Hoard {
         if removed { Ok(Vec::new()) } else { self.real.list_data(vm).await }
     }
 
-    async fn remove_data(&self, vm: VmId, slot: u8, name: &DiskName) -> Result<(), VolumeError> {
-        self.real.remove_data(vm, slot, name).await
+    async fn remove_data(&self, vm: VmId, disk: &DataVolume) -> Result<(), VolumeError> {
+        self.real.remove_data(vm, disk).await
     }
 
     async fn write_seed(&self, vm: VmId, contents: Vec<u8>) -> Result<PathBuf, VolumeError> {

@@ -26,7 +26,7 @@ use waifud_model::{
     cloud_init::CloudInit,
     command::{Command, CreateVm, Reply},
     hardware::{DISKS_MAX, DataDisk, Hardware},
-    ids::VmId,
+    ids::{Generation, VmId},
     labels::Labels,
     name::VmName,
     placement::{self, Decision, Spread, place},
@@ -137,7 +137,7 @@ fn plan(request: &VmCreate, version: &TemplateVersion, cd: Option<&TemplateVersi
             let why = format!("{} given; at most {DISKS_MAX}", request.disks.len());
             return Err(Failure::rejected(Reject::BadSpec { field: "disks".to_owned(), why }));
         };
-        hardware.disks.push(DataDisk { name: name.clone(), slot, size: *size });
+        hardware.disks.push(DataDisk { name: name.clone(), slot, size: *size, born: Generation::FIRST });
     }
     let spec = VmSpec {
         cpus: request.cpus,

@@ -130,7 +130,8 @@ impl Reference {
                 (None, Some(size)) => {
                     // Fewer than sixteen in these logs, so that some slot is free.
                     let slot = (0..16).find(|slot| disks.iter().all(|disk| disk.slot != *slot)).unwrap();
-                    disks.push(DataDisk { name: name.clone(), slot, size: *size });
+                    let born = Generation(before.generation.0 + 1);
+                    disks.push(DataDisk { name: name.clone(), slot, size: *size, born });
                     disks.sort_by_key(|disk| disk.slot);
                 }
             }

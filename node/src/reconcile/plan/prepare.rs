@@ -65,7 +65,7 @@ pub(super) fn path_of<'a>(disk: &DataDisk, seen: &'a Observed) -> Option<&'a Pat
 }
 
 fn is(disk: &DataDisk, here: &DataVolume) -> bool {
-    here.slot == disk.slot && here.name == disk.name
+    *here == DataVolume::from(disk)
 }
 
 /// Root disks of earlier lives, which nothing needs any more.

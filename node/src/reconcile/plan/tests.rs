@@ -284,7 +284,7 @@ fn live(vm: &Vm) -> Observed {
     for data in &vm.spec.hardware.disks {
         let path = format!("/{}", data.name);
         disks.push(disk(Some(data.slot), data.size, &path));
-        here.insert(DataVolume { slot: data.slot, name: data.name.clone() }, PathBuf::from(path));
+        here.insert(DataVolume::from(data), PathBuf::from(path));
     }
     let live = Live {
         cpus: Cpus { current: vm.spec.cpus, most: 4 },
@@ -401,7 +401,7 @@ fn edited(mut seen: Observed) -> Observed {
 }
 
 fn data(slot: u8, name: &str) -> DataDisk {
-    DataDisk { name: name.parse().unwrap(), slot, size: ByteSize::gib(1) }
+    DataDisk { name: name.parse().unwrap(), slot, size: ByteSize::gib(1), born: Generation::FIRST }
 }
 
 #[test]
@@ -409,6 +409,9 @@ fn disks_beside_the_root_disk() {
     let without = vm(1, Desired::Running);
     let with = |disks: &[DataDisk]| changed(|vm| vm.spec.hardware.disks = disks.to_vec());
     let (a, other) = (with(&[data(0, "a")]), with(&[data(0, "b")]));
+    let again = [DataDisk { born: Generation(2), ..data(0, "a") }];
+    let stopped_again = Vm { desired: Desired::Stopped, ..with(&again) };
+    let again = with(&again);
     let none = with(&[]);
     let larger = changed(|vm| vm.spec.hardware.disks = vec![DataDisk { size: ByteSize::gib(2), ..data(0, "a") }]);
     let made = Observed { disks: live(&a).disks, ..live(&without) };
@@ -425,6 +428,8 @@ fn disks_beside_the_root_disk() {
             ("one less, plugged out", Some(&none), plugged_out(&a), calm()),
             ("one less, the guest clings to it", Some(&none), noted(live(&a)), clings.clone()),
             ("another in its place", Some(&other), live(&a), calm()),
+            ("another of its name in its place", Some(&again), live(&a), calm()),
+            ("another of its name in its place, off", Some(&stopped_again), state(live(&a), Off(ShutDown)), calm()),
             ("one less, nothing known of the guest", Some(&none), blind(live(&a)), calm()),
             ("one more, off", Some(&stopped_with), state(live(&without), Off(ShutDown)), calm()),
             ("one less, off", Some(&stopped_without), state(live(&a), Off(ShutDown)), calm()),
@@ -435,13 +440,15 @@ fn disks_beside_the_root_disk() {
             one more, made: running DefineDomain Adjust(Attach(0)) Start
             grown: running DefineDomain Adjust(Grow(Some(0), 2 GiB)) Start
             one less: running DefineDomain Adjust(Detach(0)) Start
-            one less, plugged out: running RemoveDisk(DataVolume { slot: 0, name: "a" }) DefineDomain Start
+            one less, plugged out: running RemoveDisk(DataVolume { slot: 0, name: "a", born: Generation(1) }) DefineDomain Start
             one less, the guest clings to it: running (Told(30s))
                 disks.a: 1 GiB → none: the guest was told, and has not done it yet
             another in its place: running EnsureDisk(0) DefineDomain Adjust(Detach(0)) Start
+            another of its name in its place: running EnsureDisk(0) DefineDomain Adjust(Detach(0)) Start
+            another of its name in its place, off: stopped EnsureRoot RemoveDisk(DataVolume { slot: 0, name: "a", born: Generation(1) }) EnsureDisk(0) DefineDomain
             one less, nothing known of the guest: running DefineDomain Start
             one more, off: stopped EnsureRoot EnsureDisk(0) DefineDomain
-            one less, off: stopped EnsureRoot RemoveDisk(DataVolume { slot: 0, name: "a" }) DefineDomain
+            one less, off: stopped EnsureRoot RemoveDisk(DataVolume { slot: 0, name: "a", born: Generation(1) }) DefineDomain
             to be started with one more: preparing EnsureRoot EnsureDisk(0) DefineDomain Start
         "#]],
     );

@@ -18,7 +18,7 @@ use expect_test::expect;
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use waifud_model::{
     hardware::DataDisk,
-    ids::VmId,
+    ids::{Generation, VmId},
     observed::VmState,
     size::ByteSize,
     vm::{Desired, ImageRef, Phase},
@@ -48,7 +48,7 @@ struct Scenario {
 const MADE: Scenario = Scenario { name: "", made: true, act: |_, _| (), ends: None, left: (&[1], &["keep"]), cpus: 1 };
 
 fn disk(name: &str, slot: u8) -> DataDisk {
-    DataDisk { name: name.parse().unwrap(), slot, size: ByteSize::gib(1) }
+    DataDisk { name: name.parse().unwrap(), slot, size: ByteSize::gib(1), born: Generation::FIRST }
 }
 
 fn scenarios() -> Vec<Scenario> {

@@ -23,7 +23,6 @@ use tokio::sync::{broadcast, watch};
 use waifud_model::{
     digest::Blake3,
     ids::{Generation, VmId},
-    name::DiskName,
     size::ByteSize,
     template::{ImageFormat, TemplateVersion},
     vm::Mac,
@@ -319,20 +318,20 @@ impl Volumes for Tapped<dyn Volumes> {
         self.of("remove old root disks", Some(vm), self.real.remove_old_lives(vm, keep)).await
     }
 
-    async fn ensure_data(&self, vm: VmId, slot: u8, name: &DiskName, size: ByteSize) -> Result<Volume, VolumeError> {
-        self.of("make a disk", Some(vm), self.real.ensure_data(vm, slot, name, size)).await
+    async fn ensure_data(&self, vm: VmId, disk: &DataVolume, size: ByteSize) -> Result<Volume, VolumeError> {
+        self.of("make a disk", Some(vm), self.real.ensure_data(vm, disk, size)).await
     }
 
-    async fn find_data(&self, vm: VmId, slot: u8, name: &DiskName) -> Result<Option<Volume>, VolumeError> {
-        self.of("find a disk", Some(vm), self.real.find_data(vm, slot, name)).await
+    async fn find_data(&self, vm: VmId, disk: &DataVolume) -> Result<Option<Volume>, VolumeError> {
+        self.of("find a disk", Some(vm), self.real.find_data(vm, disk)).await
     }
 
     async fn list_data(&self, vm: VmId) -> Result<Vec<DataVolume>, VolumeError> {
         self.of("list disks", Some(vm), self.real.list_data(vm)).await
     }
 
-    async fn remove_data(&self, vm: VmId, slot: u8, name: &DiskName) -> Result<(), VolumeError> {
-        self.of("remove a disk", Some(vm), self.real.remove_data(vm, slot, name)).await
+    async fn remove_data(&self, vm: VmId, disk: &DataVolume) -> Result<(), VolumeError> {
+        self.of("remove a disk", Some(vm), self.real.remove_data(vm, disk)).await
     }
 
     async fn write_seed(&self, vm: VmId, contents: Vec<u8>) -> Result<PathBuf, VolumeError> {

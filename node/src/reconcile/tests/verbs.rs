@@ -5,14 +5,15 @@ use super::{MINUTE, World};
 use crate::{
     hypervisor::{Adjustment, DomainState, OffReason, PauseReason, fake::HypervisorOp},
     reconcile::{Hold, samples},
-    volumes::{VolumeError, Volumes},
+    volumes::{DataVolume, VolumeError, Volumes},
 };
 use std::time::Duration;
 use tokio::time::Instant;
 use waifud_model::{
+    change::VmChange,
     event::EventKind,
     hardware::{DataDisk, Firmware},
-    ids::VmId,
+    ids::{Generation, VmId},
     observed::VmState,
     size::ByteSize,
     vm::{Desired, ImageRef, RestartPolicy, Vm},
@@ -37,7 +38,7 @@ fn power(world: &World, vm: VmId) -> Vec<HypervisorOp> {
 }
 
 fn data(name: &str, slot: u8, gib: u64) -> DataDisk {
-    DataDisk { name: name.parse().unwrap(), slot, size: ByteSize::gib(gib) }
+    DataDisk { name: name.parse().unwrap(), slot, size: ByteSize::gib(gib), born: Generation::FIRST }
 }
 
 async fn disks(world: &World, vm: VmId) -> Vec<String> {
@@ -259,8 +260,40 @@ async fn a_slot_that_goes_from_one_disk_to_another_gives_nothing_away() -> Resul
     world.seen(vm, VmState::Running, 3).await;
     assert_eq!(disks(&world, vm).await, ["b"]);
     let live = world.live(vm).await;
-    let b = world.volumes.find_data(vm, 0, &"b".parse().unwrap()).await?.unwrap();
+    let b = world.volumes.find_data(vm, &(&data("b", 0, 1)).into()).await?.unwrap();
     assert_eq!((&live.disks[1].path, live.disks[1].size), (&b.path, ByteSize::gib(1)));
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_disk_that_was_removed_and_added_while_its_owner_was_away_is_empty() -> Result<(), VolumeError> {
+    for runs in [true, false] {
+        let (mut world, vm) = running().await;
+        world.change(vm, |vm| vm.spec.hardware.disks = vec![data("a", 0, 2)]);
+        world.seen(vm, VmState::Running, 2).await;
+        if !runs {
+            world.set_power(vm, Desired::Stopped);
+            world.seen(vm, VmState::Stopped, 3).await;
+        }
+        world.stop().await;
+        let before = world.record(vm).unwrap();
+        let patch = |size| VmChange { disks: [("a".parse().unwrap(), size)].into(), ..VmChange::default() };
+        for size in [None, Some(ByteSize::gib(1))] {
+            world.change(vm, |vm| vm.spec = patch(size).applied(vm).unwrap());
+        }
+        let after = world.record(vm).unwrap();
+        let [old, new] = [before, after.clone()].map(|vm| DataVolume::from(&vm.spec.hardware.disks[0]));
+        assert_eq!((old.slot, &old.name), (new.slot, &new.name));
+        world.begin();
+        let state = if runs { VmState::Running } else { VmState::Stopped };
+        world.seen(vm, state, after.generation.0).await;
+        assert!(world.volumes.list_data(vm).await?.iter().eq([&new]), "the old one is gone");
+        world.set_power(vm, Desired::Running);
+        world.seen(vm, VmState::Running, after.generation.0 + 1).await;
+        let live = world.live(vm).await;
+        let path = world.volumes.find_data(vm, &new).await?.unwrap().path;
+        assert_eq!((&live.disks[1].path, live.disks[1].size), (&path, ByteSize::gib(1)));
+    }
     Ok(())
 }
 

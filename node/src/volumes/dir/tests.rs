@@ -4,6 +4,7 @@ use super::*;
 use crate::{small_disk::on_small_disk, volumes::fake::FakeVolumes};
 use std::process::Command;
 use tempfile::TempDir;
+use waifud_model::ids::Generation;
 
 const MIB: ByteSize = ByteSize::mib(1);
 
@@ -71,22 +72,24 @@ async fn contract(volumes: &dyn Volumes, base: &Path, other: &Path) {
     assert_eq!(volumes.lives(vm(1)).await.unwrap(), [2, 10]);
     assert_eq!(volumes.find(vm(1), 1).await.unwrap(), None);
 
-    // Data disks outlast lives, and are told apart by place and name.
-    let (db, log) = ("db".parse().unwrap(), "log".parse().unwrap());
-    let disk = volumes.ensure_data(vm(1), 3, &db, mib(1)).await.unwrap();
-    assert_eq!(volumes.ensure_data(vm(1), 3, &db, mib(2)).await.unwrap(), disk);
-    let shrunk = volumes.ensure_data(vm(1), 3, &db, mib(1)).await.unwrap_err();
+    // Data disks outlast lives, and are told apart by place, name and when they came.
+    let data = |slot, name: &str, born| DataVolume { slot, name: name.parse().unwrap(), born: Generation(born) };
+    let (db, log, again) = (data(3, "db", 1), data(3, "log", 1), data(3, "db", 7));
+    let disk = volumes.ensure_data(vm(1), &db, mib(1)).await.unwrap();
+    assert_eq!(volumes.ensure_data(vm(1), &db, mib(2)).await.unwrap(), disk);
+    let shrunk = volumes.ensure_data(vm(1), &db, mib(1)).await.unwrap_err();
     assert!(matches!(shrunk, VolumeError::Shrink { .. }), "{shrunk}");
-    assert_eq!(volumes.find_data(vm(1), 3, &db).await.unwrap(), Some(disk.clone()));
-    assert_eq!(volumes.find_data(vm(1), 3, &log).await.unwrap(), None);
-    assert_ne!(volumes.ensure_data(vm(1), 3, &log, mib(1)).await.unwrap(), disk);
-    volumes.ensure_data(vm(1), 0, &log, mib(1)).await.unwrap();
-    volumes.remove_data(vm(1), 3, &log).await.unwrap();
-    volumes.remove_data(vm(1), 3, &log).await.unwrap();
-    let kept = volumes.list_data(vm(1)).await.unwrap();
-    assert_eq!(kept, [DataVolume { slot: 0, name: log }, DataVolume { slot: 3, name: db }]);
+    assert_eq!(volumes.find_data(vm(1), &db).await.unwrap(), Some(disk.clone()));
+    for other in [&log, &again] {
+        assert_eq!(volumes.find_data(vm(1), other).await.unwrap(), None);
+        assert_ne!(volumes.ensure_data(vm(1), other, mib(1)).await.unwrap(), disk);
+    }
+    volumes.ensure_data(vm(1), &data(0, "log", 1), mib(1)).await.unwrap();
+    volumes.remove_data(vm(1), &log).await.unwrap();
+    volumes.remove_data(vm(1), &log).await.unwrap();
+    assert_eq!(volumes.list_data(vm(1)).await.unwrap(), [data(0, "log", 1), db, again]);
     volumes.remove_old_lives(vm(1), u32::MAX).await.unwrap();
-    assert_eq!((volumes.lives(vm(1)).await.unwrap(), volumes.list_data(vm(1)).await.unwrap().len()), (vec![], 2));
+    assert_eq!((volumes.lives(vm(1)).await.unwrap(), volumes.list_data(vm(1)).await.unwrap().len()), (vec![], 3));
     let mut both = vec![vm(0), vm(1)];
     both.sort_unstable();
     assert_eq!(volumes.list().await.unwrap(), both);
