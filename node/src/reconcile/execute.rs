@@ -10,7 +10,7 @@ use crate::{
     hypervisor::{Adjustment, ExtraDisk, Hypervisor, HypervisorError, StartMode},
     images::{ImageError, ImageStore},
     net::{GuestNetwork, NetworkError, Reservation},
-    volumes::{VolumeError, Volumes},
+    volumes::{Disks, VolumeError, Volumes},
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -89,14 +89,8 @@ impl Hands {
     /// What is here of a VM.
     pub(super) async fn observe(&self, id: VmId, wanted: Option<&Wanted>) -> Result<Observed, StepError> {
         let domain = self.hypervisor.find(id).await?;
-        let roots = self.volumes.lives(id).await?.into_iter().collect();
-        let mut disks = BTreeMap::new();
-        for disk in self.volumes.list_data(id).await? {
-            if let Some(volume) = self.volumes.find_data(id, &disk).await? {
-                disks.insert(disk, volume.path);
-            }
-        }
-        let mut seen = Observed { domain, roots, disks, ..Observed::default() };
+        let Disks { roots, data: disks } = self.volumes.disks(id).await?;
+        let mut seen = Observed { domain, roots: roots.into_keys().collect(), disks, ..Observed::default() };
         match (wanted, &seen.domain) {
             (Some(Wanted { vm, image, cd, .. }), _) => {
                 let stands_on_nothing = image.as_ref().is_some_and(|image| image.format == ImageFormat::Iso);

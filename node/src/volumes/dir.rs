@@ -5,7 +5,7 @@
 //! leaves under such names is removed at the next start.
 
 use super::{
-    DataVolume, Volume, VolumeError, Volumes,
+    DataVolume, Disks, Volume, VolumeError, Volumes,
     names::{SUFFIX, Which},
 };
 use crate::images::{
@@ -298,11 +298,13 @@ impl Volumes for DirVolumes {
         self.find_one(vm, Which::Root(life)).await
     }
 
-    async fn lives(&self, vm: VmId) -> Result<Vec<u32>, VolumeError> {
+    async fn disks(&self, vm: VmId) -> Result<Disks, VolumeError> {
         let dir = self.dir.clone();
-        let disks = on_thread(move || dir.disks(|whose| whose == vm)).await?;
-        let life = |(_, which)| if let Which::Root(life) = which { Some(life) } else { None };
-        Ok(disks.into_iter().filter_map(life).collect())
+        on_thread(move || {
+            let here = dir.disks(|whose| whose == vm)?.into_iter();
+            Ok(here.map(|(_, which)| (which.clone(), dir.disk(vm, &which))).collect())
+        })
+        .await
     }
 
     async fn remove_old_lives(&self, vm: VmId, keep: u32) -> Result<(), VolumeError> {
@@ -316,13 +318,6 @@ impl Volumes for DirVolumes {
 
     async fn find_data(&self, vm: VmId, disk: &DataVolume) -> Result<Option<Volume>, VolumeError> {
         self.find_one(vm, Which::Data(disk.clone())).await
-    }
-
-    async fn list_data(&self, vm: VmId) -> Result<Vec<DataVolume>, VolumeError> {
-        let dir = self.dir.clone();
-        let disks = on_thread(move || dir.disks(|whose| whose == vm)).await?;
-        let data = |(_, which)| if let Which::Data(data) = which { Some(data) } else { None };
-        Ok(disks.into_iter().filter_map(data).collect())
     }
 
     async fn remove_data(&self, vm: VmId, disk: &DataVolume) -> Result<(), VolumeError> {

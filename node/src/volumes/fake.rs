@@ -1,7 +1,7 @@
 //! Disks that exist only in memory, for simulations and the tests of whoever uses [`Volumes`]. Follows the same rules as
 //! the real ones; [`Faults`] says when it does not.
 
-use super::{DataVolume, Volume, VolumeError, Volumes, names::Which};
+use super::{DataVolume, Disks, Volume, VolumeError, Volumes, names::Which};
 use crate::faults::{Faults, lock};
 use async_trait::async_trait;
 use std::{
@@ -16,13 +16,15 @@ use waifud_model::{ids::VmId, size::ByteSize, template::ImageFormat};
 pub enum VolumeOp {
     /// [`Volumes::ensure`].
     Ensure,
-    /// [`Volumes::find`] and [`Volumes::lives`].
+    /// [`Volumes::disks`].
+    Disks,
+    /// [`Volumes::find`].
     Find,
     /// [`Volumes::remove_old_lives`].
     RemoveOldLives,
     /// [`Volumes::ensure_data`].
     EnsureData,
-    /// [`Volumes::find_data`] and [`Volumes::list_data`].
+    /// [`Volumes::find_data`].
     FindData,
     /// [`Volumes::remove_data`].
     RemoveData,
@@ -103,10 +105,6 @@ impl FakeVolumes {
         let found = volume(vm, &which);
         lock(&self.disks).contains_key(&(vm, which)).then_some(found)
     }
-
-    fn of(&self, vm: VmId) -> Vec<Which> {
-        lock(&self.disks).keys().filter(|(whose, _)| *whose == vm).map(|(_, which)| which.clone()).collect()
-    }
 }
 
 #[async_trait]
@@ -130,10 +128,11 @@ impl Volumes for FakeVolumes {
         Ok(self.find_one(vm, Which::Root(life)))
     }
 
-    async fn lives(&self, vm: VmId) -> Result<Vec<u32>, VolumeError> {
-        self.meet(VolumeOp::Find).await?;
-        let life = |which| if let Which::Root(life) = which { Some(life) } else { None };
-        Ok(self.of(vm).into_iter().filter_map(life).collect())
+    async fn disks(&self, vm: VmId) -> Result<Disks, VolumeError> {
+        self.meet(VolumeOp::Disks).await?;
+        let disks = lock(&self.disks);
+        let here = disks.keys().filter(|(whose, _)| *whose == vm);
+        Ok(here.map(|(_, which)| (which.clone(), volume(vm, which).path)).collect())
     }
 
     async fn remove_old_lives(&self, vm: VmId, keep: u32) -> Result<(), VolumeError> {
@@ -151,12 +150,6 @@ impl Volumes for FakeVolumes {
     async fn find_data(&self, vm: VmId, disk: &DataVolume) -> Result<Option<Volume>, VolumeError> {
         self.meet(VolumeOp::FindData).await?;
         Ok(self.find_one(vm, Which::Data(disk.clone())))
-    }
-
-    async fn list_data(&self, vm: VmId) -> Result<Vec<DataVolume>, VolumeError> {
-        self.meet(VolumeOp::FindData).await?;
-        let data = |which| if let Which::Data(data) = which { Some(data) } else { None };
-        Ok(self.of(vm).into_iter().filter_map(data).collect())
     }
 
     async fn remove_data(&self, vm: VmId, disk: &DataVolume) -> Result<(), VolumeError> {

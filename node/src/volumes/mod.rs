@@ -16,7 +16,9 @@ mod names;
 pub use dir::DirVolumes;
 
 use async_trait::async_trait;
+use names::Which;
 use std::{
+    collections::BTreeMap,
     fmt::Debug,
     io,
     path::{Path, PathBuf},
@@ -55,6 +57,28 @@ impl From<&DataDisk> for DataVolume {
     }
 }
 
+/// The disks of a VM.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Disks {
+    /// Where the root disks of its lives are.
+    pub roots: BTreeMap<u32, PathBuf>,
+    /// Where its data disks are.
+    pub data: BTreeMap<DataVolume, PathBuf>,
+}
+
+impl FromIterator<(Which, PathBuf)> for Disks {
+    fn from_iter<T: IntoIterator<Item = (Which, PathBuf)>>(disks: T) -> Self {
+        let mut sorted = Self::default();
+        for (which, path) in disks {
+            match which {
+                Which::Root(life) => drop(sorted.roots.insert(life, path)),
+                Which::Data(data) => drop(sorted.data.insert(data, path)),
+            }
+        }
+        sorted
+    }
+}
+
 /// Keeps the disks of this node's VMs.
 #[async_trait]
 pub trait Volumes: Send + Sync + Debug {
@@ -79,11 +103,11 @@ pub trait Volumes: Send + Sync + Debug {
     /// If it cannot be told.
     async fn find(&self, vm: VmId, life: u32) -> Result<Option<Volume>, VolumeError>;
 
-    /// The lives of which `vm` has a root disk here, in order.
+    /// All disks of `vm` that are here, seen in one look.
     ///
     /// # Errors
     /// If it cannot be told.
-    async fn lives(&self, vm: VmId) -> Result<Vec<u32>, VolumeError>;
+    async fn disks(&self, vm: VmId) -> Result<Disks, VolumeError>;
 
     /// Away with the root disks of all lives of `vm` before `keep`.
     ///
@@ -102,12 +126,6 @@ pub trait Volumes: Send + Sync + Debug {
     /// # Errors
     /// If it cannot be told.
     async fn find_data(&self, vm: VmId, disk: &DataVolume) -> Result<Option<Volume>, VolumeError>;
-
-    /// The data disks of `vm`, in order.
-    ///
-    /// # Errors
-    /// If it cannot be told.
-    async fn list_data(&self, vm: VmId) -> Result<Vec<DataVolume>, VolumeError>;
 
     /// Away with a data disk of `vm`; nothing happens if there is none.
     ///

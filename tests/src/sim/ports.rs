@@ -20,7 +20,7 @@ use waifud_node::{
         Adjustment, Domain, DomainEvent, DomainSpec, Health, Hypervisor, HypervisorError, Line, Nic, StartMode, Usage,
     },
     reconcile::{Fate, Intent, IntentError, Wanted},
-    volumes::{DataVolume, Volume, VolumeError, Volumes},
+    volumes::{DataVolume, Disks, Volume, VolumeError, Volumes},
 };
 
 /// What a node wants to run, perhaps with the VMs of other owners.
@@ -183,9 +183,9 @@ impl Volumes for Hoard {
         if removed { Ok(None) } else { self.real.find(vm, life).await }
     }
 
-    async fn lives(&self, vm: VmId) -> Result<Vec<u32>, VolumeError> {
+    async fn disks(&self, vm: VmId) -> Result<Disks, VolumeError> {
         let removed = lock(&self.removed).contains(&vm);
-        if removed { Ok(Vec::new()) } else { self.real.lives(vm).await }
+        if removed { Ok(Disks::default()) } else { self.real.disks(vm).await }
     }
 
     async fn remove_old_lives(&self, vm: VmId, keep: u32) -> Result<(), VolumeError> {
@@ -198,11 +198,6 @@ impl Volumes for Hoard {
 
     async fn find_data(&self, vm: VmId, disk: &DataVolume) -> Result<Option<Volume>, VolumeError> {
         self.real.find_data(vm, disk).await
-    }
-
-    async fn list_data(&self, vm: VmId) -> Result<Vec<DataVolume>, VolumeError> {
-        let removed = lock(&self.removed).contains(&vm);
-        if removed { Ok(Vec::new()) } else { self.real.list_data(vm).await }
     }
 
     async fn remove_data(&self, vm: VmId, disk: &DataVolume) -> Result<(), VolumeError> {

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     hypervisor::{DomainState, PauseReason},
     reconcile::{Fate, Step, samples},
-    volumes::Volumes,
+    volumes::Disks,
 };
 use expect_test::expect;
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
@@ -201,10 +201,9 @@ impl<'a> Run<'a> {
     /// All is as wanted, and nothing more is done.
     async fn is_done(&self) -> bool {
         let (world, vm) = (&self.world, self.vm);
-        let lives = world.volumes.lives(vm).await.unwrap();
-        let names: Vec<_> =
-            world.volumes.list_data(vm).await.unwrap().into_iter().map(|disk| disk.name.to_string()).collect();
-        if lives != self.scenario.left.0 || names != self.scenario.left.1 {
+        let Disks { roots, data } = world.disks(vm).await;
+        let names: Vec<_> = data.into_keys().map(|disk| disk.name.to_string()).collect();
+        if !roots.keys().eq(self.scenario.left.0) || names != self.scenario.left.1 {
             return false;
         }
         let Some((state, generation)) = self.scenario.ends else {
@@ -325,7 +324,6 @@ async fn every_fault_at_every_step_of_every_verb() {
             "list all disks",
             "list disks",
             "list reservations",
-            "list root disks",
             "make a disk",
             "make a root disk",
             "release an address",

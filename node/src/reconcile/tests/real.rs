@@ -16,7 +16,7 @@ use super::{
 use crate::{
     hypervisor::{Accel, DiskCache, Hypervisor as _, Live},
     reconcile::{Backoff, Edges, Reconciler, Settings, Shape, VmStatus, samples},
-    volumes::Volumes as _,
+    volumes::{Disks, Volumes as _},
 };
 use ground::{Ground, OneImage};
 use std::{
@@ -27,7 +27,7 @@ use std::{
 };
 use waifud_model::{
     hardware::DataDisk,
-    ids::VmId,
+    ids::{Generation, VmId},
     node::Arch,
     observed::VmState,
     size::ByteSize,
@@ -104,7 +104,7 @@ const KEPT: Scenario = Scenario {
 };
 
 fn disk(name: &str, slot: u8) -> DataDisk {
-    DataDisk { name: name.parse().unwrap(), slot, size: ByteSize::mib(64) }
+    DataDisk { name: name.parse().unwrap(), slot, size: ByteSize::mib(64), born: Generation::FIRST }
 }
 
 fn scenarios() -> [Scenario; 6] {
@@ -252,9 +252,9 @@ impl<'a> Run<'a> {
         let Some((state, _)) = ends else {
             return ground.left().await.map_or_else(Some, |left| (!left.is_empty()).then(|| format!("{left:?}")));
         };
-        let here: Vec<_> =
-            ground.volumes.list_data(vm).await.unwrap().into_iter().map(|disk| disk.name.to_string()).collect();
-        let lives = ground.volumes.lives(vm).await.unwrap();
+        let Disks { roots, data } = ground.volumes.disks(vm).await.unwrap();
+        let here: Vec<_> = data.into_keys().map(|disk| disk.name.to_string()).collect();
+        let lives: Vec<_> = roots.into_keys().collect();
         let domain = match ground.look.find(vm).await {
             Ok(Some(domain)) => domain,
             other => return Some(format!("{other:?}")),

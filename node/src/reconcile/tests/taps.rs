@@ -8,7 +8,7 @@ use crate::{
     },
     images::{ImageError, ImageStore},
     net::{Attachment, GuestNetwork, Met, NetworkError, Reservation},
-    volumes::{DataVolume, Volume, VolumeError, Volumes},
+    volumes::{DataVolume, Disks, Volume, VolumeError, Volumes},
 };
 use async_trait::async_trait;
 use std::{
@@ -310,8 +310,8 @@ impl Volumes for Tapped<dyn Volumes> {
         self.of("find a root disk", Some(vm), self.real.find(vm, life)).await
     }
 
-    async fn lives(&self, vm: VmId) -> Result<Vec<u32>, VolumeError> {
-        self.of("list root disks", Some(vm), self.real.lives(vm)).await
+    async fn disks(&self, vm: VmId) -> Result<Disks, VolumeError> {
+        self.of("list disks", Some(vm), self.real.disks(vm)).await
     }
 
     async fn remove_old_lives(&self, vm: VmId, keep: u32) -> Result<(), VolumeError> {
@@ -324,10 +324,6 @@ impl Volumes for Tapped<dyn Volumes> {
 
     async fn find_data(&self, vm: VmId, disk: &DataVolume) -> Result<Option<Volume>, VolumeError> {
         self.of("find a disk", Some(vm), self.real.find_data(vm, disk)).await
-    }
-
-    async fn list_data(&self, vm: VmId) -> Result<Vec<DataVolume>, VolumeError> {
-        self.of("list disks", Some(vm), self.real.list_data(vm)).await
     }
 
     async fn remove_data(&self, vm: VmId, disk: &DataVolume) -> Result<(), VolumeError> {

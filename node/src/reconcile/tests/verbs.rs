@@ -42,7 +42,7 @@ fn data(name: &str, slot: u8, gib: u64) -> DataDisk {
 }
 
 async fn disks(world: &World, vm: VmId) -> Vec<String> {
-    world.volumes.list_data(vm).await.unwrap().into_iter().map(|disk| disk.name.to_string()).collect()
+    world.disks(vm).await.data.into_keys().map(|disk| disk.name.to_string()).collect()
 }
 
 #[tokio::test(start_paused = true)]
@@ -239,7 +239,7 @@ async fn a_vm_made_anew_has_a_fresh_root_disk_and_its_data() {
     world.stop().await;
     world.begin();
     world.seen(vm, VmState::Running, 3).await;
-    world.until_async("the old disk goes", async || world.volumes.lives(vm).await.unwrap() == [2]).await;
+    world.until_async("the old disk goes", async || world.disks(vm).await.roots.into_keys().eq([2])).await;
     assert_eq!(disks(&world, vm).await, ["a"]);
     assert_eq!(world.live(vm).await.disks.len(), 2);
     // One that is off, too, and it stays off.
@@ -247,7 +247,7 @@ async fn a_vm_made_anew_has_a_fresh_root_disk_and_its_data() {
     world.seen(vm, VmState::Stopped, 4).await;
     world.change(vm, |vm| vm.disk_life = 3);
     world.seen(vm, VmState::Stopped, 5).await;
-    world.until_async("the old disk goes", async || world.volumes.lives(vm).await.unwrap() == [3]).await;
+    world.until_async("the old disk goes", async || world.disks(vm).await.roots.into_keys().eq([3])).await;
     assert!(!world.hypervisor.state(vm).unwrap().is_active());
 }
 
@@ -287,7 +287,7 @@ async fn a_disk_that_was_removed_and_added_while_its_owner_was_away_is_empty() -
         world.begin();
         let state = if runs { VmState::Running } else { VmState::Stopped };
         world.seen(vm, state, after.generation.0).await;
-        assert!(world.volumes.list_data(vm).await?.iter().eq([&new]), "the old one is gone");
+        assert!(world.disks(vm).await.data.keys().eq([&new]), "the old one is gone");
         world.set_power(vm, Desired::Running);
         world.seen(vm, VmState::Running, after.generation.0 + 1).await;
         let live = world.live(vm).await;

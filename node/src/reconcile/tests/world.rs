@@ -9,7 +9,7 @@ use crate::{
     images::fake::FakeImages,
     net::{GuestNetwork, fake::FakeNetwork},
     reconcile::{Edges, Fate, Reconciler, Settings, Shape, samples},
-    volumes::fake::FakeVolumes,
+    volumes::{Disks, Volumes as _, fake::FakeVolumes},
 };
 use std::{path::PathBuf, sync::Arc, time::Duration};
 use waifud_model::{
@@ -185,6 +185,11 @@ impl World {
         if tokio::time::timeout(Duration::from_secs(3600), wait).await.is_err() {
             panic!("never: {what}; {:#?}", self.reconciler().statuses());
         }
+    }
+
+    /// The disks of it that are here.
+    pub(super) async fn disks(&self, id: VmId) -> Disks {
+        self.volumes.disks(id).await.unwrap()
     }
 
     /// What a guest that is on has.
