@@ -6,7 +6,7 @@ use super::{
     overrides::{Override, Overrides},
 };
 use crate::reconcile::{
-    Clock, Fate, Intent, IntentError, Observations, ProposeFailure, Proposer, Reconciler, VmStatus, Wanted,
+    Clock, Fate, Hold, Intent, IntentError, Observations, ProposeFailure, Proposer, Reconciler, VmStatus, Wanted,
 };
 use async_trait::async_trait;
 use std::{
@@ -267,7 +267,7 @@ fn known(status: VmStatus, wish: Option<Override>) -> Known {
         wanted: pending.wanted,
         why: pending.why,
     });
-    let hold = status.hold.filter(|hold| hold.is_worth_telling()).map(|hold| hold.to_string());
+    let hold = status.hold.filter(Hold::is_worth_telling).map(|hold| hold.to_string());
     Known {
         last_error: status.trouble.map(|trouble| LastError {
             message: trouble.error,

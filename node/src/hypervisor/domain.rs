@@ -198,6 +198,8 @@ pub struct Domain {
     pub booted: Boot,
     /// True if somebody changed the definition since it was made. Only [`find`](super::Hypervisor::find) looks.
     pub edited: bool,
+    /// The files of the disks that its definition names. Only [`find`](super::Hypervisor::find) looks.
+    pub disks: Vec<PathBuf>,
     /// What its guest has; only from [`find`](super::Hypervisor::find), only while the guest is on, and not while something
     /// else is being done with it.
     pub live: Option<Live>,

@@ -90,7 +90,8 @@ impl Hands {
     pub(super) async fn observe(&self, id: VmId, wanted: Option<&Wanted>) -> Result<Observed, StepError> {
         let domain = self.hypervisor.find(id).await?;
         let Disks { roots, data: disks } = self.volumes.disks(id).await?;
-        let mut seen = Observed { domain, roots: roots.into_keys().collect(), disks, ..Observed::default() };
+        let named = Disks::named(id, domain.iter().flat_map(|domain| &domain.disks));
+        let mut seen = Observed { domain, roots: roots.into_keys().collect(), disks, named, ..Observed::default() };
         match (wanted, &seen.domain) {
             (Some(Wanted { vm, image, cd, .. }), _) => {
                 let stands_on_nothing = image.as_ref().is_some_and(|image| image.format == ImageFormat::Iso);

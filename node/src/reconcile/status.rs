@@ -152,7 +152,7 @@ impl Board {
 
     pub(super) fn hold(&self, vm: VmId, plan: &Plan, restarts: u32) {
         self.update(vm, |status| {
-            status.hold = plan.hold;
+            status.hold.clone_from(&plan.hold);
             status.pending.clone_from(&plan.pending);
             status.restarts = restarts;
         });

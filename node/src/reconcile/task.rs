@@ -156,7 +156,7 @@ impl Task {
         self.show(wanted, &seen, &plan);
         if plan.steps.is_empty() {
             self.well();
-            return self.rest_until(plan.hold.and_then(super::plan::Hold::look_again));
+            return self.rest_until(plan.hold.as_ref().and_then(super::plan::Hold::look_again));
         }
         if plan.steps == self.taken {
             return self.failed(plan.steps.first().cloned(), &StepError::NoEffect, wanted);

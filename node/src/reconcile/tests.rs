@@ -377,7 +377,8 @@ async fn a_disk_that_vanished_is_not_replaced_by_an_empty_one() {
     world.volumes.remove(vm).await.unwrap();
     world.set_power(vm, Desired::Running);
     world.seen(vm, VmState::Failed, 3).await;
-    assert_eq!(world.reconciler().status(vm).unwrap().hold, Some(Hold::DiskMissing));
+    let Some(Hold::RootMissing(Some(path))) = world.reconciler().status(vm).unwrap().hold else { panic!("it is told") };
+    assert!(path.ends_with(format!("{vm}.qcow2")), "{path:?}");
     assert_eq!(world.volumes.find(vm, 1).await.unwrap(), None);
 }
 

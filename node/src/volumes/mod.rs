@@ -66,6 +66,14 @@ pub struct Disks {
     pub data: BTreeMap<DataVolume, PathBuf>,
 }
 
+impl Disks {
+    /// Those of `vm` that `files` are by their names, wherever they lie and whether they are there.
+    pub fn named<'a>(vm: VmId, files: impl IntoIterator<Item = &'a PathBuf>) -> Self {
+        let disk = |path: &&PathBuf| Which::of_file(path.file_name()?.to_str()?).filter(|(whose, _)| *whose == vm);
+        files.into_iter().filter_map(|path| Some((disk(&path)?.1, path.clone()))).collect()
+    }
+}
+
 impl FromIterator<(Which, PathBuf)> for Disks {
     fn from_iter<T: IntoIterator<Item = (Which, PathBuf)>>(disks: T) -> Self {
         let mut sorted = Self::default();

@@ -72,13 +72,20 @@ impl Guest {
             ip: self.ip,
             booted: running.unwrap_or(self.booted),
             edited: false,
+            disks: Vec::new(),
             live: None,
         }
     }
 
     /// The domain as a close look has it.
     pub(super) fn closely(&self, vm: VmId) -> Domain {
-        Domain { edited: self.edited, live: self.live(), ..self.domain(vm) }
+        let definition = self.spec.as_ref().or(self.running.as_ref().map(|(spec, _)| spec));
+        let files = |spec: &DomainSpec| {
+            let extra = spec.disks.iter().map(|extra| &extra.disk);
+            std::iter::once(&spec.disk).chain(extra).map(|disk| disk.path.clone()).collect()
+        };
+        let disks = definition.map(files).unwrap_or_default();
+        Domain { edited: self.edited, disks, live: self.live(), ..self.domain(vm) }
     }
 
     fn live(&self) -> Option<Live> {

@@ -59,7 +59,7 @@ impl Marked {
     fn domain(self, state: DomainState) -> Domain {
         let Mark { vm, generation, started, since, booted, ip, .. } = self.mark;
         let defined = self.persistent.then_some(generation);
-        Domain { vm, state, defined, started, since, ip, booted, edited: false, live: None }
+        Domain { vm, state, defined, started, since, ip, booted, edited: false, disks: Vec::new(), live: None }
     }
 }
 
@@ -131,30 +131,37 @@ impl Session {
             Ok((handle, marked)) => match self.look_closely(&handle, marked) {
                 // It went meanwhile.
                 Err(e) if is(&e, ErrorNumber::NoDomain) => Ok(None),
-                other => other.map(Some).map_err(|e| refused("look at", vm, &e)),
+                Err(e) => Err(refused("look at", vm, &e)),
+                Ok((domain, definition)) => {
+                    let unread = |source| HypervisorError::Refused { what: "look at", vm, source };
+                    let definition = Description::parse(&definition).map_err(unread)?;
+                    let disks = definition.disks().into_iter();
+                    let disks = disks.filter_map(|(_, disk)| disk.path().map(Path::to_owned)).collect();
+                    Ok(Some(Domain { disks, ..domain }))
+                }
             },
             Err(HypervisorError::NoDomain(_) | HypervisorError::Foreign(_)) => Ok(None),
             Err(error) => Err(error),
         }
     }
 
-    /// The domain, whether its definition is still ours, and what its guest has.
-    fn look_closely(&self, handle: &Handle, marked: Marked) -> std::result::Result<Domain, Error> {
+    /// The domain, whether its definition is still ours, and what its guest has; and the definition.
+    fn look_closely(&self, handle: &Handle, marked: Marked) -> std::result::Result<(Domain, String), Error> {
         let (state, reason) = handle.state()?;
-        let mut edited = false;
-        if let Some(ours) = marked.mark.digest.filter(|_| marked.persistent) {
-            edited = digest(&handle.xml_desc(sys::VIR_DOMAIN_XML_INACTIVE)?) != ours;
-        }
+        // Of a guest that runs without one it is what it would be.
+        let definition = handle.xml_desc(sys::VIR_DOMAIN_XML_INACTIVE)?;
+        let ours = marked.mark.digest.filter(|_| marked.persistent);
+        let edited = ours.is_some_and(|ours| digest(&definition) != ours);
         let domain = Domain { edited, ..marked.domain(domain_state(state, reason)) };
         if !domain.state.is_active() {
-            return Ok(domain);
+            return Ok((domain, definition));
         }
         // A running guest's description keeps the mark of the definition that it was started from.
         let Some(started_from) = self.read_mark(domain.vm, handle, sys::VIR_DOMAIN_AFFECT_LIVE)? else {
-            return Ok(domain);
+            return Ok((domain, definition));
         };
         let live = self.live(handle, &started_from)?;
-        Ok(Domain { booted: started_from.boot, live, ..domain })
+        Ok((Domain { booted: started_from.boot, live, ..domain }, definition))
     }
 
     /// What the guest has; none if it cannot be told just now.

@@ -1,7 +1,10 @@
 //! What a running guest has against what its record says: each difference with a way to mend it, or the reason why it waits
 //! for the next start. Pure.
 
-use super::{Adjust, Observed, Patience, Recent, Tried, prepare::path_of};
+use super::{
+    Adjust, Observed, Patience, Recent, Tried,
+    prepare::{named, path_of},
+};
 use crate::{hypervisor::Live, reconcile::shape};
 use std::{fmt, time::Duration};
 use waifud_model::{
@@ -169,7 +172,8 @@ fn disks(vm: &Vm, seen: &Observed, live: &Live, found: &mut Found) {
         found.add(Waiting::Disks, "disk", root.size, vm.spec.disk, grow);
     }
     for (slot, disk) in live.disks.iter().filter_map(|disk| Some((disk.slot?, disk))) {
-        let is_wanted = vm.spec.hardware.disks.iter().any(|d| d.slot == slot && path_of(d, seen) == Some(&disk.path));
+        let is_at = |d| path_of(d, seen).or(named(d, seen)) == Some(&disk.path);
+        let is_wanted = vm.spec.hardware.disks.iter().any(|d| d.slot == slot && is_at(d));
         if !is_wanted {
             let name = seen.disks.iter().find(|(_, path)| **path == disk.path).map(|(here, _)| here.name.to_string());
             let field = format!("disks.{}", name.unwrap_or_else(|| slot.to_string()));
@@ -178,7 +182,7 @@ fn disks(vm: &Vm, seen: &Observed, live: &Live, found: &mut Found) {
     }
     for disk in &vm.spec.hardware.disks {
         let field = format!("disks.{}", disk.name);
-        // It is made first.
+        // It is made first, or lost.
         let Some(path) = path_of(disk, seen) else { continue };
         match plugged(Some(disk.slot)) {
             None => {

@@ -25,7 +25,7 @@ pub use step::{Adjust, Hold, Step};
 
 use crate::{
     hypervisor::{Domain, DomainState, OffReason},
-    volumes::DataVolume,
+    volumes::{DataVolume, Disks},
 };
 use remove::remove;
 use run::keep_running;
@@ -51,6 +51,8 @@ pub struct Observed {
     pub roots: BTreeSet<u32>,
     /// The further disks that are here, and where.
     pub disks: BTreeMap<DataVolume, PathBuf>,
+    /// The disks that its definition names: each was made before that was written, and is lost if it is not here.
+    pub named: Disks,
     /// Are the bytes here that its root disk stands on? True if it stands on nothing.
     pub image: bool,
     /// The image that shall be in its CD drive, if there shall be one and it is here.

@@ -4,7 +4,7 @@ use super::{
     Hold, Observed, Patience, Plan, Recent, Step,
     differences::{Remedy, remedy},
     owes_a_start,
-    prepare::{bring_up, missing, strangers},
+    prepare::{bring_up, lost, missing, strangers},
     stop::{ask_to_stop, old_roots},
     word,
 };
@@ -19,7 +19,11 @@ pub(super) fn keep_running(vm: &Vm, seen: &Observed, recent: &Recent, patience: 
     let Some(domain) = &seen.domain else { return bring_up(vm, seen) };
     match domain.state {
         DomainState::Off(reason) => keep_off_or_start(vm, seen, domain, reason, recent),
-        _ if owes_a_start(vm, domain) => stop_for_a_start(vm, domain, recent, &patience.with(vm)),
+        // What the guest still has open of a disk that was lost ends with it.
+        state if owes_a_start(vm, domain) => match lost(vm, seen) {
+            Some(hold) => Plan::hold(word(state), hold),
+            None => stop_for_a_start(vm, domain, recent, &patience.with(vm)),
+        },
         state => {
             // A guest that was asked to shut down for an earlier wish may still do so: that would be taken for its own
             // doing if it were noted as serving this one.
@@ -89,13 +93,15 @@ fn tend(vm: &Vm, seen: &Observed, domain: &Domain, state: DomainState, recent: &
     if vm.spec.hardware.cd.is_some() && seen.cd.is_none() {
         steps.push(Step::EnsureCd);
     }
-    if domain.defined != Some(vm.generation) || domain.edited {
+    let lost = lost(vm, seen);
+    // A definition names only what is here: the one there is still says what was.
+    if lost.is_none() && (domain.defined != Some(vm.generation) || domain.edited) {
         steps.push(Step::DefineDomain);
     }
     let Remedy { adjust, pending, look_again } =
         live.map(|live| remedy(vm, seen, live, recent, patience)).unwrap_or_default();
     steps.extend(adjust.into_iter().map(Step::Adjust));
-    let mut hold = look_again.map(Hold::Told);
+    let mut hold = lost.or(look_again.map(Hold::Told));
     match (state, vm.desired) {
         (DomainState::Running, Desired::Paused) => steps.push(Step::Suspend),
         (DomainState::Paused(PauseReason::Asked), Desired::Running) => steps.push(Step::Resume),

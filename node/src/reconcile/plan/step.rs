@@ -1,8 +1,8 @@
 //! The words of a plan: what can be done, and why nothing is done. Each says for people what it is.
 
 use crate::volumes::DataVolume;
-use std::{fmt, time::Duration};
-use waifud_model::{ids::Generation, size::ByteSize, vm::Mac};
+use std::{fmt, path::PathBuf, time::Duration};
+use waifud_model::{ids::Generation, name::DiskName, size::ByteSize, vm::Mac};
 
 /// One thing to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,7 +71,7 @@ pub enum Adjust {
 }
 
 /// Why nothing is done although not all is as wanted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Hold {
     /// The guest was asked to shut down and has this long until it is looked at again.
     Asked(Duration),
@@ -92,23 +92,30 @@ pub enum Hold {
     },
     /// The guest was moved to another host by somebody else, and may run there.
     MovedAway,
-    /// The guest has run from a disk that is not here now. A fresh one in its place would pass for the old one.
-    DiskMissing,
+    /// The root disk was made, and is not here now. A fresh one in its place would pass for the old one.
+    RootMissing(Option<PathBuf>),
+    /// The same of another disk.
+    DiskMissing(DiskName, PathBuf),
 }
 
 impl Hold {
     /// When to look again although nothing was heard.
     #[must_use]
-    pub const fn look_again(self) -> Option<Duration> {
+    pub const fn look_again(&self) -> Option<Duration> {
         match self {
-            Self::Asked(after) | Self::Restart(after) | Self::Told(after) | Self::DiskError(after) => Some(after),
-            Self::Busy | Self::Reported | Self::Behind { .. } | Self::MovedAway | Self::DiskMissing => None,
+            Self::Asked(after) | Self::Restart(after) | Self::Told(after) | Self::DiskError(after) => Some(*after),
+            Self::Busy
+            | Self::Reported
+            | Self::Behind { .. }
+            | Self::MovedAway
+            | Self::RootMissing(_)
+            | Self::DiskMissing(..) => None,
         }
     }
 
     /// True if people have to do something about it, or wait for a while at least.
     #[must_use]
-    pub const fn is_worth_telling(self) -> bool {
+    pub const fn is_worth_telling(&self) -> bool {
         !matches!(self, Self::Told(_))
     }
 }
@@ -176,8 +183,18 @@ impl fmt::Display for Hold {
             Self::MovedAway => f.write_str(
                 "the guest was moved to another host by another tool, and may run there; bring it back, or delete it",
             ),
-            Self::DiskMissing => f.write_str(
-                "its root disk is not on this node any more; put it back, or make the VM anew (waifuctl reinit)",
+            Self::RootMissing(path) => {
+                f.write_str("its root disk")?;
+                if let Some(path) = path {
+                    write!(f, ", {},", path.display())?;
+                }
+                f.write_str(" is not on this node any more; put it back, or make the VM anew (waifuctl reinit)")
+            }
+            Self::DiskMissing(name, path) => write!(
+                f,
+                "its disk {name}, {}, is not on this node any more; put it back, or give up what was on it (waifuctl disk \
+                 remove, and waifuctl disk add for an empty one)",
+                path.display()
             ),
         }
     }

@@ -2,7 +2,7 @@
 
 use super::{
     Hold, Observed, Patience, Plan, Recent, Step,
-    prepare::{has_old_roots, missing, prepare, preparing, strangers},
+    prepare::{has_old_roots, lost, missing, prepare, preparing, strangers},
 };
 use crate::hypervisor::{DomainState, PauseReason};
 use std::time::Duration;
@@ -15,6 +15,7 @@ pub(super) fn keep_stopped(vm: &Vm, seen: &Observed, recent: &Recent, patience: 
             let complete = seen.image && seen.reserved && (vm.spec.hardware.cd.is_none() || seen.cd.is_some());
             let is_current = domain.as_ref().is_some_and(|d| d.defined == Some(vm.generation) && !d.edited);
             let has_disks = seen.roots.contains(&vm.disk_life)
+                && lost(vm, seen).is_none()
                 && missing(vm, seen).next().is_none()
                 && strangers(vm, seen).next().is_none();
             if complete && is_current && has_disks {

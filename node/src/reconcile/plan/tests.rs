@@ -47,6 +47,7 @@ fn all(state: DomainState, defined: u64, started: Option<u64>) -> Observed {
         ip: Ipv4Addr::LOCALHOST,
         booted: Boot::default(),
         edited: false,
+        disks: Vec::new(),
         live: None,
     };
     let roots = [1].into();
@@ -58,7 +59,7 @@ fn show(plan: &Plan) -> String {
     for step in &plan.steps {
         write!(text, " {step:?}").unwrap();
     }
-    if let Some(hold) = plan.hold {
+    if let Some(hold) = &plan.hold {
         write!(text, " ({hold:?})").unwrap();
     }
     for Pending { field, now, wanted, why, .. } in &plan.pending {
@@ -133,7 +134,7 @@ fn a_guest_that_shall_run() {
             the host was rebooted: preparing EnsureRoot DefineDomain Start
             its memory was saved: preparing EnsureRoot DefineDomain Start
             moved by hand: failed (MovedAway)
-            its disk is not here: failed (DiskMissing)
+            its disk is not here: failed (RootMissing(None))
         "#]],
     );
 }
@@ -218,7 +219,7 @@ fn a_guest_that_shall_be_off() {
             going down: stopping (Asked(40s))
             off: stopped EnsureRoot DefineDomain
             off, up to date: stopped
-            its disk is not here: failed (DiskMissing)
+            its disk is not here: failed (RootMissing(None))
         "#]],
     );
 }
@@ -414,6 +415,12 @@ fn disks_beside_the_root_disk() {
     let again = with(&again);
     let none = with(&[]);
     let larger = changed(|vm| vm.spec.hardware.disks = vec![DataDisk { size: ByteSize::gib(2), ..data(0, "a") }]);
+    let more = changed(|vm| (vm.spec.cpus, vm.spec.hardware.disks) = (2, vec![data(0, "a")]));
+    let reboot = changed(|vm| (vm.reboots, vm.spec.hardware.disks) = (1, vec![data(0, "a")]));
+    let lost = |vm: &Vm| {
+        let Observed { domain, disks: data, .. } = live(vm);
+        Observed { domain, named: Disks { data, ..Disks::default() }, ..live(&without) }
+    };
     let made = Observed { disks: live(&a).disks, ..live(&without) };
     let plugged_out = |vm: &Vm| Observed { disks: live(vm).disks, ..live(&without) };
     let clings = tried(&[(Adjust::Detach(0), Tried::Told(secs(30)))]);
@@ -434,6 +441,13 @@ fn disks_beside_the_root_disk() {
             ("one more, off", Some(&stopped_with), state(live(&without), Off(ShutDown)), calm()),
             ("one less, off", Some(&stopped_without), state(live(&a), Off(ShutDown)), calm()),
             ("to be started with one more", Some(&a), state(live(&without), Off(ShutDown)), calm()),
+            ("lost, runs", Some(&a), noted(lost(&a)), calm()),
+            ("lost, runs, told something else", Some(&more), lost(&a), calm()),
+            ("lost, to be rebooted", Some(&reboot), noted(lost(&a)), calm()),
+            ("lost, off", Some(&stopped_with), noted(state(lost(&a), Off(ShutDown))), calm()),
+            ("lost, to be started", Some(&a), state(lost(&a), Off(ShutDown)), calm()),
+            ("lost, one less", Some(&none), lost(&a), calm()),
+            ("lost, another of its name", Some(&again), lost(&a), calm()),
         ],
         expect![[r#"
             one more, not made: running EnsureDisk(0) DefineDomain Start
@@ -450,6 +464,13 @@ fn disks_beside_the_root_disk() {
             one more, off: stopped EnsureRoot EnsureDisk(0) DefineDomain
             one less, off: stopped EnsureRoot RemoveDisk(DataVolume { slot: 0, name: "a", born: Generation(1) }) DefineDomain
             to be started with one more: preparing EnsureRoot EnsureDisk(0) DefineDomain Start
+            lost, runs: running (DiskMissing("a", "/a"))
+            lost, runs, told something else: running Adjust(Cpus(2)) Start
+            lost, to be rebooted: running (DiskMissing("a", "/a"))
+            lost, off: failed (DiskMissing("a", "/a"))
+            lost, to be started: failed (DiskMissing("a", "/a"))
+            lost, one less: running DefineDomain Adjust(Detach(0)) Start
+            lost, another of its name: running EnsureDisk(0) DefineDomain Adjust(Detach(0)) Start
         "#]],
     );
 }
@@ -525,7 +546,7 @@ fn a_guest_that_shall_be_off_and_on_again() {
             was made anew: running RemoveOldRoots
             to be made anew, to be off: stopped EnsureRoot DefineDomain
             made anew, to be off: stopped RemoveOldRoots
-            was made anew, and its disk is not here: failed (DiskMissing)
+            was made anew, and its disk is not here: failed (RootMissing(None))
         "#]],
     );
 }

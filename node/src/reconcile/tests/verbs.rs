@@ -298,6 +298,41 @@ async fn a_disk_that_was_removed_and_added_while_its_owner_was_away_is_empty() -
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_disk_that_vanishes_is_missed_and_not_made_again() -> Result<(), VolumeError> {
+    let (world, vm) = running().await;
+    world.change(vm, |vm| vm.spec.hardware.disks = vec![data("a", 0, 2)]);
+    world.seen(vm, VmState::Running, 2).await;
+    let disk = DataVolume::from(&data("a", 0, 2));
+    let path = world.volumes.find_data(vm, &disk).await?.unwrap().path;
+    let missed = || match world.reconciler().status(vm).and_then(|status| status.hold) {
+        Some(Hold::DiskMissing(name, at)) => name == disk.name && at == path,
+        _ => false,
+    };
+    world.volumes.remove_data(vm, &disk).await?;
+    world.until("it is missed", missed).await;
+    // The guest still has it open, and keeps it whatever is asked: an end of it would be an end of that.
+    world.change(vm, |vm| vm.reboots = 1);
+    tokio::time::sleep(10 * MINUTE).await;
+    assert!(missed() && world.live(vm).await.disks[1].path == path);
+    assert_eq!(power(&world, vm), [HypervisorOp::Start], "noted for the disk's coming");
+    world.set_power(vm, Desired::Stopped);
+    world.seen(vm, VmState::Failed, 4).await;
+    world.set_power(vm, Desired::Running);
+    world.seen(vm, VmState::Failed, 5).await;
+    assert!(missed() && world.disks(vm).await.data.is_empty());
+    // It is put back.
+    world.volumes.ensure_data(vm, &disk, ByteSize::gib(2)).await?;
+    world.seen(vm, VmState::Running, 5).await;
+    // Or given up.
+    world.volumes.remove_data(vm, &disk).await?;
+    world.until("it is missed", missed).await;
+    world.change(vm, |vm| vm.spec.hardware.disks = vec![DataDisk { born: Generation(6), ..data("a", 0, 2) }]);
+    world.seen(vm, VmState::Running, 6).await;
+    assert_ne!(world.live(vm).await.disks[1].path, path);
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_vm_without_autostart_stays_off_when_its_host_was_off() {
     for restart in [RestartPolicy::OnFailure, RestartPolicy::Always, RestartPolicy::Never] {
         let mut world = World::start();
