@@ -295,6 +295,12 @@ async fn a_running_guest_takes_up_what_it_can() {
     shell.sees("# ").await;
     assert_eq!(shell.run("echo on").await, "on");
 
+    // Another name is shown at once.
+    let spec = DomainSpec { title: "shop-21".parse().unwrap(), ..spec };
+    stage.libvirt.define(&spec).await.unwrap();
+    let listed = run("virsh", &["--quiet", "-c", &env("WAIFUD_TEST_LIBVIRT_URI"), "list", "--title"]);
+    assert!(listed.lines().any(|line| line.contains(&vm.to_string()) && line.contains("shop-21")), "{listed}");
+
     // None of this was a change of the definition; somebody else's is.
     let domain = stage.libvirt.find(vm).await.unwrap().unwrap();
     assert_eq!((domain.edited, domain.booted, domain.state), (false, spec.boot, DomainState::Running));

@@ -110,14 +110,10 @@ async fn another_name(cluster: &Cluster, guest: Guest) -> Result<Guest> {
     let gone = cluster.waifuctl(1, &["show", "web-1"])?;
     assert_eq!(gone.status.code(), Some(i32::from(Exit::NotFound.code())));
     until(&cluster.client(3), "shop-1", VmState::Running).await?;
-    wait("the title", async || {
-        guest
-            .virsh(cluster, &["dumpxml", "--inactive", &guest.id])
-            .ok()?
-            .contains("<title>shop-1</title>")
-            .then_some(())
-    })
-    .await?;
+    let title = |which| guest.virsh(cluster, &["desc", "--title", which, &guest.id]);
+    for which in ["--live", "--config"] {
+        wait("the title", async || (title(which).ok()?.trim() == "shop-1").then_some(())).await?;
+    }
     Ok(guest)
 }
 

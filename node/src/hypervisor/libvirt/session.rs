@@ -240,7 +240,10 @@ impl Session {
 
     pub(super) fn define(&self, spec: &DomainSpec) -> Result<()> {
         let before = match self.ours(spec.vm) {
-            Ok((_, marked)) => Some(marked.mark),
+            Ok((handle, marked)) => {
+                show_title(&handle, spec).map_err(|e| refused("name", spec.vm, &e))?;
+                Some(marked.mark)
+            }
             Err(HypervisorError::NoDomain(_)) => None,
             Err(error) => return Err(error),
         };
@@ -398,6 +401,19 @@ fn serial_port(xml: &str) -> Option<PathBuf> {
             Ok(Event::Eof) | Err(_) => return None,
             Ok(_) => {}
         }
+    }
+}
+
+/// A running guest shows its new name at once. That comes before the definition, which is not made twice.
+fn show_title(handle: &Handle, spec: &DomainSpec) -> std::result::Result<(), Error> {
+    if !handle.is_active()? {
+        return Ok(());
+    }
+    let (kind, title) = (sys::VIR_DOMAIN_METADATA_TITLE.cast_signed(), spec.title.as_str());
+    match handle.set_metadata(kind, Some(title), None, None, sys::VIR_DOMAIN_AFFECT_LIVE) {
+        // It went off, and takes its title from the definition.
+        Err(e) if handle.is_active()? => Err(e),
+        _ => Ok(()),
     }
 }
 
