@@ -2,7 +2,6 @@
 
 use super::changes;
 use waifud_model::{
-    change,
     cloud_init::{CloudInit, Contradiction},
     command::{InitCluster, NewNode, VmReport},
     event::EventKind,
@@ -55,7 +54,6 @@ pub(super) fn vm(id: VmId, spec: &VmSpec, owner: &Node) -> Result<(), Reject> {
     if spec.disk == ByteSize::ZERO || !spec.disk.as_bytes().is_multiple_of(SECTOR) {
         return bad("disk", format!("{} bytes given; a multiple of {SECTOR} is needed", spec.disk.as_bytes()));
     }
-    change::check(spec)?;
     changes::bridges(spec, owner)?;
     cloud_init(&spec.cloud_init)
 }

@@ -6,6 +6,7 @@ use super::{
 };
 use std::net::Ipv4Addr;
 use waifud_model::{
+    change,
     command::{CreateVm, Reply},
     event::{EventKind, Subject},
     ids::{Generation, VmId},
@@ -48,6 +49,8 @@ pub(super) fn create(work: &mut Work<'_>, create: &CreateVm) -> Result<Reply, St
     if node.cordoned {
         return Err(Reject::Cordoned(node.id).into());
     }
+    // A change is checked where it is made.
+    change::check(&create.spec)?;
     limits::vm(create.id, &create.spec, &node)?;
     stands_on(view, &create.spec)?;
     fits(view, &create.spec, None, &node)?;
