@@ -20,7 +20,7 @@ use waifud_model::{
 };
 use waifud_node::hypervisor::{
     Accel, Adjustment, Boot, Card, Cpus, Disk, DiskCache, DomainSpec, DomainState, ExtraDisk, Hypervisor,
-    HypervisorError, Libvirt, LibvirtConfig, Line, Live, Machine, Memory, Nic, Smbios, StartMode,
+    HypervisorError, Libvirt, LibvirtConfig, Line, Live, LiveCard, Machine, Memory, Nic, Smbios, StartMode,
 };
 
 /// Emulated guests on a busy machine take their time.
@@ -28,6 +28,7 @@ const SOON: Duration = Duration::from_secs(120);
 /// A guest that runs echoes what is typed much sooner.
 const QUIET: Duration = Duration::from_secs(1);
 const BRIDGE: &str = "br-waifud-t";
+const OTHER_BRIDGE: &str = "br-waifud-u";
 
 /// Runs a program of the host and gives what it printed.
 fn run(program: &str, arguments: &[&str]) -> String {
@@ -321,8 +322,22 @@ async fn cards(stage: &Stage, vm: VmId, shell: &mut Shell) {
     }
     let seen = format!("grep -l {} /sys/class/net/*/address | wc -l", card(1).mac);
     shell.until(&seen, "1").await;
-    assert_eq!(stage.live(vm).await.cards, [card(1).mac]);
+    let on = |bridge: &str| [LiveCard { mac: card(1).mac, bridge: bridge.to_owned() }];
+    assert_eq!(stage.live(vm).await.cards, on(BRIDGE));
     assert!(run("ip", &["-o", "link", "show", "master", BRIDGE]).contains("vnet"));
+    // To another bridge and back; the guest keeps it.
+    run("ip", &["link", "add", OTHER_BRIDGE, "type", "bridge"]);
+    let name = shell.run(&format!("grep -l {} /sys/class/net/*/address", card(1).mac)).await;
+    for bridge in [OTHER_BRIDGE, OTHER_BRIDGE, BRIDGE] {
+        stage.adjust(vm, Adjustment::MoveCard(Card { bridge: bridge.parse().unwrap(), ..card(1) })).await;
+        assert_eq!(stage.live(vm).await.cards, on(bridge));
+        let other = if bridge == BRIDGE { OTHER_BRIDGE } else { BRIDGE };
+        assert!(run("ip", &["-o", "link", "show", "master", bridge]).contains("vnet"), "{bridge}");
+        assert!(!run("ip", &["-o", "link", "show", "master", other]).contains("vnet"), "{other}");
+    }
+    assert_eq!(shell.run(&format!("grep -l {} /sys/class/net/*/address", card(1).mac)).await, name);
+    assert!(stage.refuses(vm, Adjustment::MoveCard(card(2))).await.contains("no such network card"));
+    run("ip", &["link", "delete", OTHER_BRIDGE]);
     for n in 2..=8 {
         stage.adjust(vm, Adjustment::AttachCard(card(n))).await;
     }

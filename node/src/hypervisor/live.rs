@@ -47,7 +47,7 @@ pub struct Live {
     /// The image in its CD drive.
     pub cd: Option<PathBuf>,
     /// Its network cards beside the one of the cluster's network, in order.
-    pub cards: Vec<Mac>,
+    pub cards: Vec<LiveCard>,
     /// What started its boot loader.
     pub firmware: Firmware,
     /// The CPU it sees.
@@ -67,6 +67,15 @@ pub struct LiveDisk {
     pub size: ByteSize,
     /// Where it is.
     pub path: PathBuf,
+}
+
+/// A network card of a running guest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LiveCard {
+    /// Its address.
+    pub mac: Mac,
+    /// The bridge it is on, as the host calls it.
+    pub bridge: String,
 }
 
 /// A change that a guest can take up while it runs. Each may be repeated: what is so already is no error.
@@ -94,6 +103,8 @@ pub enum Adjustment {
     Cd(Option<PathBuf>),
     /// A network card is plugged in.
     AttachCard(Card),
+    /// The network card of that address is on another bridge from now on. The guest keeps it, as with a cable that is moved.
+    MoveCard(Card),
     /// The network card of that address is unplugged.
     DetachCard(Mac),
 }
@@ -108,7 +119,7 @@ impl Adjustment {
             Self::Grow { .. } => "size of a disk",
             Self::Attach(_) | Self::Detach { .. } => "disks",
             Self::Cd(_) => "CD",
-            Self::AttachCard(_) | Self::DetachCard(_) => "network cards",
+            Self::AttachCard(_) | Self::MoveCard(_) | Self::DetachCard(_) => "network cards",
         }
     }
 }

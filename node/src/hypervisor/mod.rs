@@ -26,7 +26,7 @@ pub use domain::{
 };
 pub use error::{Cause, HypervisorError};
 pub use libvirt::{Libvirt, LibvirtConfig};
-pub use live::{Adjustment, Boot, Live, LiveDisk, StartMode};
+pub use live::{Adjustment, Boot, Live, LiveCard, LiveDisk, StartMode};
 pub use mark::Mark;
 pub use xml::{DomainType, domain_xml};
 

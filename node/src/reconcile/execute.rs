@@ -216,10 +216,11 @@ impl Hands {
             }
             Adjust::Detach(slot) => Adjustment::Detach { slot },
             Adjust::Cd => Adjustment::Cd(self.cd(wanted).await?),
-            Adjust::AttachCard(number) => {
+            Adjust::AttachCard(number) | Adjust::MoveCard(number) => {
                 let card = shape::cards(vm).into_iter().nth(number.into());
                 let Some(card) = card else { return Ok(None) };
-                Adjustment::AttachCard(card)
+                let there = matches!(adjust, Adjust::MoveCard(_));
+                if there { Adjustment::MoveCard(card) } else { Adjustment::AttachCard(card) }
             }
             Adjust::DetachCard(mac) => Adjustment::DetachCard(mac),
         }))

@@ -2,8 +2,8 @@
 
 use crate::{
     hypervisor::{
-        Adjustment, Boot, Cause, Disk, Domain, DomainSpec, DomainState, ExtraDisk, HypervisorError, Live, LiveDisk,
-        OffReason,
+        Adjustment, Boot, Card, Cause, Disk, Domain, DomainSpec, DomainState, ExtraDisk, HypervisorError, Live,
+        LiveCard, LiveDisk, OffReason,
     },
     volumes::fake::FakeVolumes,
 };
@@ -95,7 +95,7 @@ impl Guest {
             memory: spec.memory,
             disks: disks.clone(),
             cd: spec.cd.clone(),
-            cards: spec.cards.iter().map(|card| card.mac).collect(),
+            cards: spec.cards.iter().map(live_card).collect(),
             firmware: spec.firmware,
             cpu_model: spec.cpu_model.clone(),
             smbios: spec.smbios.clone(),
@@ -183,6 +183,10 @@ impl Guest {
                 spec.cards.retain(|there| there.mac != card.mac);
                 spec.cards.push(card.clone());
             }
+            Adjustment::MoveCard(card) => match spec.cards.iter_mut().find(|there| there.mac == card.mac) {
+                Some(there) => there.clone_from(card),
+                None => return Err(refused(vm, "there is no such card")),
+            },
             Adjustment::DetachCard(mac) => spec.cards.retain(|card| card.mac != *mac),
         }
         Ok(())
@@ -192,6 +196,10 @@ impl Guest {
 fn live_disk(slot: Option<u8>, disk: &Disk, volumes: Option<&FakeVolumes>) -> LiveDisk {
     let size = volumes.and_then(|volumes| volumes.size_at(&disk.path)).unwrap_or(ByteSize::ZERO);
     LiveDisk { slot, size, path: disk.path.clone() }
+}
+
+fn live_card(card: &Card) -> LiveCard {
+    LiveCard { mac: card.mac, bridge: card.bridge.to_string() }
 }
 
 fn refused(vm: VmId, why: &str) -> HypervisorError {

@@ -64,6 +64,7 @@ impl Session {
             Adjustment::Detach { slot } => subject.detach(*slot),
             Adjustment::Cd(cd) => subject.cd(cd.as_deref()).map(|()| None),
             Adjustment::AttachCard(card) => subject.attach_card(card).map(|()| None),
+            Adjustment::MoveCard(card) => subject.move_card(card).map(|()| None),
             Adjustment::DetachCard(mac) => subject.detach_card(*mac),
         }
     }
@@ -182,7 +183,7 @@ impl Subject<'_> {
             return Ok(());
         }
         let xml = cd_xml(self.vm, cd, &drive.target.dev, &drive.target.bus)?;
-        self.handle.update_device_flags(&xml, sys::VIR_DOMAIN_AFFECT_LIVE).map_err(|e| self.explain(&e)).map(drop)
+        self.update(&xml)
     }
 
     fn attach_card(&self, card: &Card) -> Result<()> {
@@ -192,10 +193,23 @@ impl Subject<'_> {
         self.plug_in(&card_xml(self.vm, card)?)
     }
 
+    fn move_card(&self, card: &Card) -> Result<()> {
+        match self.guest.card(card.mac) {
+            None => Err(self.refuse("it has no such network card")),
+            Some(there) if there.bridge() == card.bridge.as_str() => Ok(()),
+            Some(_) => self.update(&card_xml(self.vm, card)?),
+        }
+    }
+
     fn detach_card(&self, mac: Mac) -> Result<Option<Awaited>> {
         let Some(card) = self.guest.card(mac) else { return Ok(None) };
         self.unplug(card.alias())?;
         Ok(Some(Awaited::Card(mac)))
+    }
+
+    /// What a device of the guest's is to be; libvirt finds it by what cannot change.
+    fn update(&self, xml: &str) -> Result<()> {
+        self.handle.update_device_flags(xml, sys::VIR_DOMAIN_AFFECT_LIVE).map_err(|e| self.explain(&e)).map(drop)
     }
 
     fn plug_in(&self, xml: &str) -> Result<()> {

@@ -1,7 +1,7 @@
 //! What a running guest has, read from what libvirt says of it. Pure.
 
 use crate::hypervisor::{
-    Cause, Cpus, Memory, Smbios,
+    Cause, Cpus, LiveCard, Memory, Smbios,
     xml::{ROOT, SEED, data_slot},
 };
 use serde::Deserialize;
@@ -106,7 +106,14 @@ pub(super) struct InterfaceDevice {
     #[serde(rename = "@type")]
     kind: String,
     mac: Option<Address>,
+    source: Option<BridgeSource>,
     alias: Option<Alias>,
+}
+
+#[derive(Debug, Deserialize)]
+struct BridgeSource {
+    #[serde(rename = "@bridge", default)]
+    bridge: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -182,9 +189,9 @@ impl Description {
     }
 
     /// The network cards on bridges of the host, in order.
-    pub(super) fn cards(&self) -> Vec<Mac> {
+    pub(super) fn cards(&self) -> Vec<LiveCard> {
         let bridged = self.devices.interface.iter().filter(|card| card.kind == "bridge");
-        bridged.filter_map(|card| card.mac.as_ref().map(|mac| mac.address)).collect()
+        bridged.filter_map(|card| Some(LiveCard { mac: card.mac.as_ref()?.address, bridge: card.bridge() })).collect()
     }
 
     /// The network card of that address.
@@ -209,6 +216,11 @@ impl DiskDevice {
 }
 
 impl InterfaceDevice {
+    /// The bridge it is on; none of a name that a bridge can have if it is on none.
+    pub(super) fn bridge(&self) -> String {
+        self.source.as_ref().map(|source| source.bridge.clone()).unwrap_or_default()
+    }
+
     pub(super) fn alias(&self) -> Option<&str> {
         self.alias.as_ref().map(|alias| alias.name.as_str())
     }
@@ -279,7 +291,7 @@ mod tests {
         let drive = guest.drive().unwrap();
         assert_eq!((drive.target.dev.as_str(), drive.target.bus.as_str(), drive.path()), ("sda", "sata", None));
         let lan: Mac = "56:54:0a:4d:02:0e".parse().unwrap();
-        assert_eq!(guest.cards(), [lan]);
+        assert_eq!(guest.cards(), [LiveCard { mac: lan, bridge: "br0".to_owned() }]);
         assert_eq!(guest.card(lan).and_then(InterfaceDevice::alias), Some("net1"));
         assert!(guest.disk(Some(0)).is_none() && guest.card(Mac([0; 6])).is_none());
         assert_eq!(guest.smbios().serial, "ds=nocloud-net;s=http://169.254.169.254/<");

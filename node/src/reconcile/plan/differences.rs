@@ -226,11 +226,18 @@ fn cd(vm: &Vm, seen: &Observed, live: &Live, found: &mut Found) {
 
 fn cards(vm: &Vm, live: &Live, found: &mut Found) {
     let wanted = shape::cards(vm);
-    for card in live.cards.iter().filter(|card| !wanted.iter().any(|wanted| wanted.mac == **card)) {
-        found.add(Waiting::Network, "bridges", card, "none", Way::Now(Adjust::DetachCard(*card)));
+    for card in live.cards.iter().filter(|card| !wanted.iter().any(|wanted| wanted.mac == card.mac)) {
+        found.add(Waiting::Network, "bridges", &card.bridge, "none", Way::Now(Adjust::DetachCard(card.mac)));
     }
-    for (number, card) in (0..).zip(&wanted).filter(|(_, card)| !live.cards.contains(&card.mac)) {
-        found.add(Waiting::Network, "bridges", "none", &card.bridge, Way::Now(Adjust::AttachCard(number)));
+    for (number, card) in (0..).zip(&wanted) {
+        match live.cards.iter().find(|there| there.mac == card.mac) {
+            None => found.add(Waiting::Network, "bridges", "none", &card.bridge, Way::Now(Adjust::AttachCard(number))),
+            Some(there) if there.bridge != card.bridge.as_str() => {
+                let way = Way::Now(Adjust::MoveCard(number));
+                found.add(Waiting::Network, "bridges", &there.bridge, &card.bridge, way);
+            }
+            Some(_) => {}
+        }
     }
 }
 

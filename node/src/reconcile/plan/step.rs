@@ -66,6 +66,8 @@ pub enum Adjust {
     Cd,
     /// The network card on the bridge of that number is plugged in.
     AttachCard(u8),
+    /// The network card of that number is put on its bridge.
+    MoveCard(u8),
     /// The card with that address is unplugged.
     DetachCard(Mac),
 }
@@ -157,6 +159,7 @@ impl fmt::Display for Adjust {
             Self::Detach(_) => f.write_str("unplugging a disk from the running guest"),
             Self::Cd => f.write_str("changing the CD"),
             Self::AttachCard(_) => f.write_str("plugging a network card into the running guest"),
+            Self::MoveCard(_) => f.write_str("moving a network card of the running guest to another bridge"),
             Self::DetachCard(_) => f.write_str("unplugging a network card from the running guest"),
         }
     }

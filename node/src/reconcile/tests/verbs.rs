@@ -3,7 +3,7 @@
 
 use super::{MINUTE, World};
 use crate::{
-    hypervisor::{Adjustment, DomainState, OffReason, PauseReason, fake::HypervisorOp},
+    hypervisor::{Adjustment, DomainState, LiveCard, OffReason, PauseReason, fake::HypervisorOp},
     reconcile::{Hold, samples},
     volumes::{DataVolume, VolumeError, Volumes},
 };
@@ -61,13 +61,16 @@ async fn a_running_guest_takes_up_what_it_can() {
     assert_eq!(sizes, [(None, ByteSize::gib(20)), (Some(0), ByteSize::gib(1))]);
     assert!(live.cd.is_some() && live.cards.len() == 1);
     assert_eq!((world.pending(vm), power(&world, vm)), (vec![], vec![HypervisorOp::Start]), "it is only noted");
+    world.change(vm, |vm| vm.spec.hardware.bridges = vec!["br1".parse().unwrap()]);
+    world.seen(vm, VmState::Running, 3).await;
+    assert_eq!(world.live(vm).await.cards, [LiveCard { bridge: "br1".to_owned(), ..live.cards[0].clone() }]);
     // And gives it back.
     world.change(vm, |vm| {
         vm.spec.hardware.disks.clear();
         vm.spec.hardware.cd = None;
         vm.spec.hardware.bridges.clear();
     });
-    world.seen(vm, VmState::Running, 3).await;
+    world.seen(vm, VmState::Running, 4).await;
     let live = world.live(vm).await;
     assert_eq!((live.disks.len(), live.cd, live.cards.len()), (1, None, 0));
     assert!(disks(&world, vm).await.is_empty(), "what was plugged out is removed");
