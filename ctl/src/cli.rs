@@ -307,6 +307,7 @@ mod tests {
             "cluster token list",
             "cluster token revoke 0000000000000001",
             "token create --role viewer --for laptop --valid 7d",
+            "token create --role operator --scope team=web --scope env=prod",
             "token list",
             "token revoke 0000000000000001",
             "events --follow --since 1h --kind crashed,failed --about vm/web-1 --by people",

@@ -44,7 +44,8 @@ async fn caller(app: &App, headers: &HeaderMap) -> Result<Option<Caller>, Failur
     let id = secret.id();
     let Some(token) = app.consensus.read(move |view| view.api_token(id)).await? else { return Ok(None) };
     let valid = token.expires_at.is_none_or(|until| app.clock.now() < until);
-    Ok((valid && same(token.hash, secret.hash())).then_some(Caller { actor: Actor::Token(id), role: token.role }))
+    let caller = Caller { actor: Actor::Token(id), role: token.role, scope: token.scope };
+    Ok((valid && same(token.hash, secret.hash())).then_some(caller))
 }
 
 /// Compares in constant time, as `blake3::Hash` does.

@@ -33,6 +33,7 @@ use waifud_model::{
     command::Actor,
     event::Place,
     ids::{NodeId, VmId},
+    scope::Scope,
     time::Timestamp,
 };
 
@@ -175,7 +176,8 @@ impl Feed {
         if difference.is_empty() {
             return Ok(());
         }
-        for seen in self.consensus.read(move |view| name(view, &difference, &now)).await? {
+        let scope = self.filter.scope.clone();
+        for seen in self.consensus.read(move |view| name(view, &scope, &difference, &now)).await? {
             self.ready.push_back(Frame::default().event(STREAM_OBSERVED).json_data(seen)?);
         }
         Ok(())
@@ -221,8 +223,13 @@ fn difference(before: &Observed, now: &Observed) -> Difference {
     found
 }
 
-/// The difference with names. What the replica does not know (any more) is left out.
-fn name(view: &View<'_>, difference: &Difference, now: &Observed) -> Result<Vec<Seen>, state::ReadError> {
+/// The difference with names. What the replica does not know (any more) is left out, and so is what the reader may not know.
+fn name(
+    view: &View<'_>,
+    scope: &Scope,
+    difference: &Difference,
+    now: &Observed,
+) -> Result<Vec<Seen>, state::ReadError> {
     let mut seen = Vec::new();
     for id in &difference.nodes {
         if let Some(node) = view.node(*id)? {
@@ -234,7 +241,7 @@ fn name(view: &View<'_>, difference: &Difference, now: &Observed) -> Result<Vec<
         return Ok(seen);
     }
     for (owner, id) in &difference.vms {
-        if let Some(vm) = view.vm(*id)?.filter(|vm| vm.node == *owner) {
+        if let Some(vm) = view.vm(*id)?.filter(|vm| vm.node == *owner && scope.has(&vm.spec.labels)) {
             let status = view::vm_status(&vm, now.nodes.get(owner));
             seen.push(Seen::Vm { id: *id, name: vm.name, status: status.into() });
         }

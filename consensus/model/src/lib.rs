@@ -30,6 +30,7 @@ pub mod node;
 pub mod observed;
 pub mod placement;
 pub mod reject;
+pub mod scope;
 pub mod size;
 pub mod state;
 pub mod template;

@@ -5,6 +5,7 @@ use crate::{
     ids::{Generation, NodeId, TokenId, VmId},
     labels::LabelError,
     name::{BridgeName, NodeName, PeerName, TemplateName, VmName},
+    scope::Scope,
     size::ByteSize,
     token::Role,
 };
@@ -27,6 +28,15 @@ pub enum Reject {
     NotAllowed {
         /// The least role that may.
         needed: Role,
+    },
+    /// The actor's token is for some VMs only, and this is about something else.
+    #[error("a token with a scope changes VMs only")]
+    VmsOnly,
+    /// What would come of it is a VM that the actor's token is not for.
+    #[error("the VM would not have the labels {scope}")]
+    OutsideScope {
+        /// What the token is for.
+        scope: Scope,
     },
     /// A node spoke for something that is not its own.
     #[error("node {0} may speak for itself and its own VMs only")]

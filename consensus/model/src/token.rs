@@ -1,6 +1,6 @@
 //! Tokens: for joining the cluster, and for using its API. Only derived keys and hashes are kept, never a secret.
 
-use crate::{digest::Blake3, ids::TokenId, time::Timestamp};
+use crate::{digest::Blake3, ids::TokenId, scope::Scope, time::Timestamp};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -46,6 +46,9 @@ pub struct ApiToken {
     pub expires_at: Option<Timestamp>,
     /// When it was made, in log time.
     pub created_at: Timestamp,
+    /// Which VMs it is for; never of an admin, who sees all there is.
+    #[serde(default, skip_serializing_if = "Scope::is_whole")]
+    pub scope: Scope,
 }
 
 /// What an actor may do. Ordered: each role includes the ones before it.

@@ -24,6 +24,8 @@ fn replace(db: &mut Connection) -> Result<(), DatabaseError> {
     let failed = || DatabaseError::sqlite("copy a snapshot into the state");
     let tx = db.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed())?;
     copy(&tx).map_err(failed())?;
+    // The one who made it may run an earlier build.
+    crate::state::complete(&tx).map_err(failed())?;
     // A snapshot is taken between commands, when all references hold; one with dangling ones is not what was built.
     if tx.prepare("PRAGMA main.foreign_key_check").and_then(|mut check| check.exists([])).map_err(failed())? {
         return Err(DatabaseError::Corrupt("the snapshot has dangling references".into()));

@@ -28,6 +28,7 @@ pub use brief::{DocumentBrief, VmBrief};
 pub use digest::{TABLES, Table};
 pub use events::{ByActor, BySubject, EventQuery, SubjectKey};
 pub use read::ReadError;
+pub(crate) use schema::complete;
 pub use schema::{OpenError, open, open_reader};
 pub use stop::Halt;
 pub use view::View;

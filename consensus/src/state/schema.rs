@@ -85,10 +85,19 @@ fn create(db: &mut Connection) -> Result<(), OpenError> {
             tx.execute_batch(include_str!("schema.sql"))?;
             tx.pragma_update(None, "user_version", LAYOUT)?;
         }
-        LAYOUT => {}
+        LAYOUT => complete(&tx)?,
         found => return Err(OpenError::Newer { found, known: LAYOUT }),
     }
     tx.commit()?;
+    Ok(())
+}
+
+/// Adds the columns that the layout has got since a file of it was written. They come last, so that a file that grew and one
+/// that was made whole give the same digest.
+pub(crate) fn complete(db: &Connection) -> rusqlite::Result<()> {
+    if !db.column_exists(None, "api_tokens", "scope")? {
+        db.execute_batch("ALTER TABLE api_tokens ADD COLUMN scope BLOB")?;
+    }
     Ok(())
 }
 
@@ -105,6 +114,19 @@ mod tests {
         db.pragma_update(None, "user_version", LAYOUT + 1).unwrap();
         drop(db);
         assert!(matches!(open(&path), Err(OpenError::Newer { found: 2, known: 1 })));
+    }
+
+    #[test]
+    fn a_file_of_before_a_column_gets_it_and_is_as_if_it_had_always_been_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state.db");
+        let db = open(&path).unwrap();
+        let whole = crate::state::View::new(&db).digest().unwrap();
+        db.execute_batch("ALTER TABLE api_tokens DROP COLUMN scope").unwrap();
+        assert!(!db.column_exists(None, "api_tokens", "scope").unwrap());
+        drop(db);
+        let db = open(&path).unwrap();
+        assert_eq!(crate::state::View::new(&db).digest().unwrap(), whole);
     }
 
     #[test]

@@ -134,7 +134,9 @@ CREATE TABLE api_tokens (
     hash        BLOB    NOT NULL UNIQUE CHECK (length(hash) = 32),
     role        TEXT    NOT NULL CHECK (role IN ('viewer', 'operator', 'admin')),
     expires_at  INTEGER CHECK (expires_at >= 0),
-    created_at  INTEGER NOT NULL CHECK (created_at >= 0)
+    created_at  INTEGER NOT NULL CHECK (created_at >= 0),
+    -- The labels of the VMs that it is for; none: for all.
+    scope       BLOB
 ) STRICT;
 
 CREATE TABLE events (

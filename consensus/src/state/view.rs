@@ -23,6 +23,7 @@ use waifud_model::{
     node::Node,
     placement::Reserved,
     reject::Reject,
+    scope::Scope,
     state::{ClusterInfo, ClusterState},
     template::TemplateVersion,
     time::Timestamp,
@@ -237,6 +238,12 @@ impl<'a> View<'a> {
     /// All objects that ever had a name, as far as events remember.
     pub fn named(&self, kind: SubjectKind, name: &str) -> Result<Vec<SubjectKey>, ReadError> {
         events::named(*self, kind, name)
+    }
+
+    /// May somebody with this scope know of the object? A VM that is gone is judged by the labels it had last, as far as its
+    /// events are remembered; where they are not, nobody with a scope may.
+    pub fn sees(&self, scope: &Scope, key: &SubjectKey) -> Result<bool, ReadError> {
+        events::sees(*self, scope, key)
     }
 
     /// The newest event.

@@ -7,6 +7,7 @@ use waifud_model::{
     ids::{ClusterId, NodeId, TokenId},
     name::NodeName,
     node::{Arch, Capacity},
+    scope::Scope,
     size::ByteSize,
     time::Timestamp,
     token::{ApiToken, JoinToken, Role},
@@ -94,6 +95,7 @@ pub(crate) fn write_sized(n: u64, size: usize) -> Proposal {
         role: Role::Viewer,
         expires_at: None,
         created_at: Timestamp(0),
+        scope: Scope::default(),
     };
     proposal(&format!("write-{n}"), Command::CreateApiToken(Box::new(token)))
 }

@@ -16,6 +16,7 @@ use waifud_model::{
     name::{DiskName, NodeName, PeerName, TemplateName, VmName},
     node::{Arch, Capacity},
     reject::Reject,
+    scope::Scope,
     size::ByteSize,
     template::{ImageFormat, Source, TemplateVersion},
     time::Timestamp,
@@ -103,7 +104,24 @@ pub(crate) fn api_token(n: u8, role: Role) -> ApiToken {
         role,
         expires_at: None,
         created_at: Timestamp(0),
+        scope: Scope::default(),
     }
+}
+
+/// What a token is for that sees VMs of [`spec`], as long as they are not changed by [`label_patch`].
+pub(crate) fn scope() -> Scope {
+    Scope::new(labels(&[("env", "prod")]))
+}
+
+/// A token for some VMs only.
+pub(crate) fn scoped_token(n: u8, role: Role) -> Command {
+    Command::CreateApiToken(Box::new(ApiToken { scope: scope(), ..api_token(n, role) }))
+}
+
+pub(crate) fn labels(pairs: &[(&str, &str)]) -> Labels {
+    let map: std::collections::BTreeMap<_, _> =
+        pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+    map.try_into().unwrap()
 }
 
 pub(crate) fn add_node(n: u8, token: u8) -> Command {
@@ -144,10 +162,7 @@ pub(crate) fn spec() -> VmSpec {
             ssh_keys: vec!["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5 me@here".to_owned()],
             ..CloudInit::default()
         },
-        labels: Labels::try_from(
-            [("env".to_owned(), "prod".to_owned())].into_iter().collect::<std::collections::BTreeMap<_, _>>(),
-        )
-        .unwrap(),
+        labels: labels(&[("env", "prod")]),
         ..VmSpec::new(2, ByteSize::gib(1), ByteSize::gib(10), image)
     }
 }

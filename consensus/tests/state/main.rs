@@ -9,3 +9,4 @@ mod property;
 mod reference;
 mod rules;
 mod scenario;
+mod scope;

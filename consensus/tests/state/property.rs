@@ -28,12 +28,17 @@ fn compare(log: &[Envelope]) -> Result<(Vec<Outcome>, Blake3), TestCaseError> {
     let mut model = Reference::default();
     let mut outcomes = Vec::new();
     for envelope in log {
+        let outside = model.outside(&envelope.actor);
         let outcome = bench.apply(envelope).map_err(|halt| TestCaseError::fail(format!("{halt:?}")))?;
         let expected = model.apply(bench.index, envelope);
         let found = outcome.clone().map(|a| (a.reply, a.replayed)).map_err(plain);
         prop_assert_eq!(found, expected, "{:?}", envelope);
         let whole = bench.view().whole().map_err(|e| TestCaseError::fail(e.to_string()))?;
         prop_assert_eq!(&whole, &model.state, "{:?}", envelope);
+        // Whatever else a scope means, it means this.
+        for vm in outside {
+            prop_assert_eq!(whole.vms.get(&vm.id), Some(&vm), "{:?}", envelope);
+        }
         let brief = bench.view().vms_brief().map_err(|e| TestCaseError::fail(e.to_string()))?;
         let vms = bench.view().vms().map_err(|e| TestCaseError::fail(e.to_string()))?;
         prop_assert_eq!(&brief, &vms.into_iter().map(VmBrief::from).collect::<Vec<_>>(), "{:?}", envelope);
@@ -151,6 +156,8 @@ fn random_logs_meet_the_rules() {
         "NotInitialised",
         "UnknownActor",
         "NotAllowed",
+        "VmsOnly",
+        "OutsideScope",
         "NotYours",
         "NodesOnly",
         "KeyReused",

@@ -9,16 +9,20 @@ use waifud_model::{
     digest::Fingerprint,
     event::EventKind,
     ids::Generation,
-    labels::LabelPatch,
+    labels::{LabelPatch, Labels},
     mesh::MeshKey,
     name::{DiskName, NodeName},
     node::Capacity,
+    scope::Target,
     size::ByteSize,
     template::{ImageFormat, TemplateVersion},
     time::Timestamp,
     token::{ApiToken, JoinToken, Role},
     vm::{Desired, ImageRef, RestartPolicy, VmSpec},
 };
+
+/// The token that is for some VMs only.
+const SCOPED: u8 = 15;
 
 /// Who gives a command: mostly somebody who may.
 fn actor_of(command: &Command, node: u8, chance: u8) -> Actor {
@@ -33,6 +37,8 @@ fn actor_of(command: &Command, node: u8, chance: u8) -> Actor {
         (_, Command::ConfirmVmGone { .. } | Command::ReportVmEvents(_) | Command::RaiseFeatureLevel(_)) => {
             Actor::Node(node_id(node))
         }
+        (20..28, command) if !matches!(command.target(), Target::Other) => Actor::Token(token_id(SCOPED)),
+        (28..30, _) => Actor::Token(token_id(SCOPED)),
         (
             10..20,
             Command::CreateVm(_) | Command::SetPower { .. } | Command::ChangeVm { .. } | Command::SetCloudInit(_),
@@ -71,13 +77,20 @@ fn specs() -> impl Strategy<Value = VmSpec> {
     let disk = prop_oneof![10 => select(vec![2_u64, 5, 40]), 1 => Just(0), 1 => Just(1)];
     let image = (prop_oneof![8 => Just(0_u8), 1 => Just(1)], prop_oneof![4 => Just(0_u8), 1 => 1..3_u8]);
     let restart = select(vec![RestartPolicy::OnFailure, RestartPolicy::Always, RestartPolicy::Never]);
-    (prop_oneof![1 => Just(0_u32), 20 => 1..6_u32], memory, disk, image, restart, any::<bool>()).prop_map(
-        |(cpus, mib, gib, (t, v), restart, data)| VmSpec {
+    let labels = prop_oneof![
+        4 => Just(spec().labels),
+        1 => Just(Labels::default()),
+        1 => Just(labels(&[("env", "test"), ("tier", "web")])),
+        1 => Just(labels(&[("env", "prod"), ("tier", "web")])),
+    ];
+    (prop_oneof![1 => Just(0_u32), 20 => 1..6_u32], memory, disk, image, restart, any::<bool>(), labels).prop_map(
+        |(cpus, mib, gib, (t, v), restart, data, labels)| VmSpec {
             cpus,
             memory: ByteSize::mib(mib),
             disk: ByteSize::gib(gib),
             image: ImageRef { template: template(t), version: version(v) },
             restart,
+            labels,
             cloud_init: if data { spec().cloud_init } else { CloudInit::default() },
             ..spec()
         },
@@ -151,7 +164,12 @@ fn commands() -> impl Strategy<Value = Command> {
             ..template_version(t, v)
         }))
     });
-    let api = (9..15_u8, select(vec![Role::Viewer, Role::Operator, Role::Admin]), option::of(ends()));
+    let api = (
+        9..15_u8,
+        select(vec![Role::Viewer, Role::Operator, Role::Admin]),
+        option::of(ends()),
+        option::weighted(0.3, Just(scope())),
+    );
     let adds = (nodes(), prop_oneof![5 => Just(100), 1 => 9..15_u8])
         .prop_map(|(node, token)| Command::AddNode(Box::new(AddNode { node, token: token_id(token) })));
     let told = (0..3_u8, any::<bool>(), 0..3_usize).prop_map(|(n, config, datasource)| CloudInit {
@@ -202,7 +220,10 @@ fn commands() -> impl Strategy<Value = Command> {
             Command::CreateJoinToken(JoinToken { uses_left, expires_at, ..join_token(n) })
         }),
         1 => token().prop_map(Command::RevokeJoinToken),
-        2 => api.prop_map(|(n, role, expires_at)| Command::CreateApiToken(Box::new(ApiToken { expires_at, ..api_token(n, role) }))),
+        2 => api.prop_map(|(n, role, expires_at, scope)| {
+            let scope = scope.unwrap_or_default();
+            Command::CreateApiToken(Box::new(ApiToken { expires_at, scope, ..api_token(n, role) }))
+        }),
         1 => token().prop_map(Command::RevokeApiToken),
         1 => select(vec![0_u32, 1, 3, u32::MAX]).prop_map(Command::RaiseFeatureLevel),
         1 => Just(init()),
@@ -223,10 +244,11 @@ fn beginning(beginning: Beginning) -> Vec<Command> {
         let spec = VmSpec { cpus: 1, memory: ByteSize::mib(64), disk: ByteSize::gib(2), ..spec() };
         Command::CreateVm(Box::new(CreateVm { spec, ..vm(n, 1) }))
     };
+    let founding = |nodes| founding(nodes).into_iter().chain([scoped_token(SCOPED, Role::Operator)]);
     match beginning {
         Beginning::Nothing => Vec::new(),
-        Beginning::Cluster(nodes) => founding(nodes).into_iter().chain((0..3).map(|n| create(n, 0))).collect(),
-        Beginning::Crowded => founding(2).into_iter().chain((20..32).map(small)).collect(),
+        Beginning::Cluster(nodes) => founding(nodes).chain((0..3).map(|n| create(n, 0))).collect(),
+        Beginning::Crowded => founding(2).chain((20..32).map(small)).collect(),
     }
 }
 

@@ -7,9 +7,13 @@ use crate::{
     output::{Row, Select, parse_span},
     wait,
 };
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 use waifud_api::{exit::Exit, token::ApiTokenCreate};
-use waifud_model::{ids::TokenId, token::Role};
+use waifud_model::{
+    ids::TokenId,
+    labels::{Label, Labels},
+    token::Role,
+};
 
 /// See the module.
 #[derive(Debug, clap::Subcommand)]
@@ -17,7 +21,8 @@ pub(crate) enum Command {
     /// Make a token and print it; it is not shown again
     #[command(before_help = "Examples:
   waifuctl token create --role operator --for laptop > ~/.waifu-token
-  WAIFU_TOKEN_FILE=~/.waifu-token waifuctl -H https://n1:7443 ls")]
+  WAIFU_TOKEN_FILE=~/.waifu-token waifuctl -H https://n1:7443 ls
+  waifuctl token create --role operator --scope team=web --for web-team")]
     Create {
         /// What it allows
         #[arg(long, value_enum)]
@@ -28,6 +33,10 @@ pub(crate) enum Command {
         /// For how long it is valid [default: until it is revoked]
         #[arg(long, value_name = "TIME", value_parser = parse_span)]
         valid: Option<Duration>,
+        /// Only for VMs with this label, and for nothing else; of several labels a VM must have all. New VMs need
+        /// `--label` with the same [default: all VMs]
+        #[arg(long, value_name = "KEY=VALUE")]
+        scope: Vec<Label>,
     },
     /// List the tokens
     #[command(visible_alias = "ls")]
@@ -62,13 +71,14 @@ pub(crate) enum RoleArg {
 
 pub(crate) async fn run(context: &Context, command: Command) -> Result<(), Failure> {
     match command {
-        Command::Create { role, description, valid } => {
+        Command::Create { role, description, valid, scope } => {
             let role = match role {
                 RoleArg::Viewer => Role::Viewer,
                 RoleArg::Operator => Role::Operator,
                 RoleArg::Admin => Role::Admin,
             };
-            let request = ApiTokenCreate { role, description, valid_seconds: valid.map(|valid| valid.as_secs()) };
+            let valid_seconds = valid.map(|valid| valid.as_secs());
+            let request = ApiTokenCreate { role, description, valid_seconds, scope: labels(scope)? };
             let made = context.fresh(wait::accepted(context.client.create_api_token(&request)).await?);
             context.out.word(&made, &made.token)
         }
@@ -101,4 +111,32 @@ pub(super) fn would_revoke<T: Row>(
     }
     context.hint("would revoke this token");
     context.out.list(&tokens)
+}
+
+/// What a token is for. Of two values for one key no VM has both, and to take either would be a guess about who may do what.
+fn labels(scope: Vec<Label>) -> Result<Option<Labels>, Failure> {
+    let mut labels = BTreeMap::new();
+    for Label { key, value } in scope {
+        if let Some(other) = labels.insert(key.clone(), value.clone()).filter(|other| *other != value) {
+            let why = format!("--scope: {key} is given twice, as {other} and as {value}, and no VM has both");
+            return Err(Failure::Usage(why));
+        }
+    }
+    let labels = Labels::try_from(labels).map_err(|error| Failure::Usage(error.to_string()))?;
+    Ok(Some(labels).filter(|labels| !labels.is_empty()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_scope_is_all_that_is_given_or_nothing() {
+        let scope = |given: &[&str]| labels(given.iter().map(|label| label.parse().unwrap()).collect());
+        assert_eq!(scope(&[]).unwrap(), None);
+        let both = scope(&["team=web", "env=prod", "team=web"]).unwrap().unwrap();
+        assert_eq!(both.iter().collect::<Vec<_>>(), [("env", "prod"), ("team", "web")]);
+        let refused = scope(&["team=web", "team=db"]).unwrap_err().to_string();
+        assert!(refused.contains("team is given twice, as web and as db"), "{refused}");
+    }
 }

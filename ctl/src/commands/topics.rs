@@ -72,6 +72,7 @@ A context is a cluster: where its nodes are, the CA they must show, the token to
 
 On a node, root and the group waifud need none of this: without --host and contexts the local socket is asked.
 Make the token on a node:            waifuctl token create --role operator --for laptop
+  one that sees only some VMs:       waifuctl token create --role operator --scope team=web
 Compare the fingerprint on a node:   waifuctl cluster status
 
 Several hosts: the first that answers is asked, and when it goes away the next, also in the middle of a wait or of

@@ -42,6 +42,7 @@ impl Row for ApiToken {
     const COLUMNS: &'static [Column] = &[
         Column::text("ID"),
         Column::text("ROLE"),
+        Column::text("SCOPE"),
         Column::text("FOR"),
         Column::text("EXPIRES"),
         Column::text("CREATED"),
@@ -51,6 +52,7 @@ impl Row for ApiToken {
         vec![
             self.id.to_string().into(),
             self.role.to_string().into(),
+            look.words(self.scope.iter().map(|(key, value)| format!("{key}={value}"))).into(),
             if self.description.is_empty() { "-".into() } else { self.description.as_str().into() },
             end(self.expires_at, look),
             look.since(Some(self.created_at)).into(),

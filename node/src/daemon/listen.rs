@@ -30,7 +30,7 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
-use waifud_model::{command::Actor, ids::NodeId, token::Role};
+use waifud_model::{command::Actor, ids::NodeId, scope::Scope, token::Role};
 use waifud_web::{Caller, bearer::Remote};
 
 /// A client that opens a connection and says nothing is let go after this long.
@@ -129,7 +129,7 @@ impl LocalSocket {
                 Ok((stream, _)) => match stream.peer_cred() {
                     Ok(credentials) => {
                         let actor = Actor::Local { node, uid: credentials.uid() };
-                        let caller = Caller { actor, role: Role::Admin };
+                        let caller = Caller { actor, role: Role::Admin, scope: Scope::default() };
                         connections.spawn(serve_connection(stream, Some(caller), None, router.clone(), stop.clone()));
                     }
                     Err(error) => tracing::warn!(%error, "a local client has no credentials"),

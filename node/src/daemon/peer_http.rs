@@ -119,12 +119,13 @@ fn vouched_for(from: NodeId, request: &mut Request<Body>) -> Option<Caller> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use waifud_model::token::Role;
+    use waifud_model::{scope::Scope, token::Role};
 
     #[test]
     fn a_vouched_caller_is_taken_off_the_request() {
         let from = NodeId::from_random(7);
-        let caller = Caller { actor: Actor::Local { node: NodeId::from_random(8), uid: 0 }, role: Role::Viewer };
+        let actor = Actor::Local { node: NodeId::from_random(8), uid: 0 };
+        let caller = Caller { actor, role: Role::Viewer, scope: Scope::default() };
         let mut request = request_of(&caller);
         assert_eq!(vouched_for(from, &mut request), Some(caller));
         assert!(request.headers().is_empty());
@@ -134,7 +135,7 @@ mod tests {
     #[test]
     fn a_node_speaks_for_itself_only() {
         let (from, other) = (NodeId::from_random(7), NodeId::from_random(8));
-        let caller = |node| Caller { actor: Actor::Node(node), role: Role::Admin };
+        let caller = |node| Caller { actor: Actor::Node(node), role: Role::Admin, scope: Scope::default() };
         assert_eq!(vouched_for(from, &mut request_of(&caller(from))), Some(caller(from)));
         assert_eq!(vouched_for(from, &mut request_of(&caller(other))), None);
     }

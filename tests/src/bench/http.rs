@@ -53,7 +53,7 @@ impl Tokens {
     /// A client.
     pub(super) fn new(connection: Connection) -> Result<Self> {
         let description = "x".repeat(200);
-        let create = ApiTokenCreate { role: Role::Viewer, description, valid_seconds: None };
+        let create = ApiTokenCreate { role: Role::Viewer, description, valid_seconds: None, scope: None };
         Ok(Self { connection, body: serde_json::to_vec(&create)?.into() })
     }
 }

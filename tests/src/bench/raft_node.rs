@@ -31,6 +31,7 @@ use waifud_model::{
     digest::Blake3,
     ids::{ClusterId, NodeId, TokenId},
     node::{Arch, Capacity},
+    scope::Scope,
     size::ByteSize,
     time::Timestamp,
     token::{ApiToken, JoinToken, Role as TokenRole},
@@ -183,6 +184,7 @@ impl Writer for Proposer {
             role: TokenRole::Viewer,
             expires_at: None,
             created_at: Timestamp(0),
+            scope: Scope::default(),
         };
         propose(&self.handle, &self.actor, Command::CreateApiToken(Box::new(token))).await
     }

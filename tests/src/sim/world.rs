@@ -29,6 +29,7 @@ use waifud_model::{
     digest::Blake3,
     ids::{ClusterId, NodeId, TokenId, VmId},
     name::NodeName,
+    scope::Scope,
     time::Timestamp,
     token::{ApiToken, JoinToken, Role as Rights},
 };
@@ -115,6 +116,7 @@ impl World {
             role: Rights::Admin,
             expires_at: None,
             created_at: Timestamp(0),
+            scope: Scope::default(),
         };
         self.as_root(founder.id, "api-token", Command::CreateApiToken(Box::new(api))).await?;
         for host in &hosts[1..] {

@@ -25,7 +25,8 @@ async fn the_server_is_what_its_document_says() -> Result<()> {
     let client = cluster.client(1);
     // What the document's examples are about.
     client.create_vm(&small("web-1"), &key("k")).await?;
-    let token = ApiTokenCreate { role: Role::Admin, description: "all questions".to_owned(), valid_seconds: None };
+    let description = "all questions".to_owned();
+    let token = ApiTokenCreate { role: Role::Admin, description, valid_seconds: None, scope: None };
     let token = client.create_api_token(&token).await?.value.token;
     let (token_file, ca) = (dir.path().join("token"), dir.path().join("ca.pem"));
     std::fs::write(&token_file, token)?;

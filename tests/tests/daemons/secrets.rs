@@ -168,7 +168,8 @@ async fn secrets_stand_nowhere() -> Result<()> {
     let client = cluster.client(other);
     let mut tokens = Vec::new();
     for role in [Role::Viewer, Role::Operator] {
-        let token = ApiTokenCreate { role, description: "to look around".to_owned(), valid_seconds: None };
+        let description = "to look around".to_owned();
+        let token = ApiTokenCreate { role, description, valid_seconds: None, scope: None };
         tokens.push(client.create_api_token(&token).await?.value.token);
     }
     let (viewer, operator) = (&tokens[0], &tokens[1]);

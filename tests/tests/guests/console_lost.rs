@@ -115,7 +115,7 @@ async fn the_token_is_revoked(cluster: &Cluster) -> Result<()> {
     log.shows("IJKL")?;
 
     ctl(cluster, 2, &["token", "revoke", &id.to_string()])?;
-    console.tells("the token was revoked or has expired")?;
+    console.tells("the token was revoked, has expired or is not for this VM any more")?;
     for session in [&mut console, &mut log] {
         assert_eq!(session.ends()?.code(), Some(i32::from(Exit::NotAllowed.code())));
     }

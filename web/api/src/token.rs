@@ -4,7 +4,7 @@ use crate::{schema, time::Time};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use utoipa::ToSchema;
-use waifud_model::{ids::TokenId, token::Role};
+use waifud_model::{ids::TokenId, labels::Labels, token::Role};
 
 /// A token with which machines join, to be made.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -81,6 +81,11 @@ pub struct ApiTokenCreate {
     /// For how long it is valid; until revoked if not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub valid_seconds: Option<u64>,
+    /// Which VMs it is for: those with all of these labels, and no others are there for its bearer. All VMs if not given.
+    /// Not for the role admin.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<std::collections::BTreeMap<String, String>>)]
+    pub scope: Option<Labels>,
 }
 
 /// An API token that was made.
@@ -114,4 +119,8 @@ pub struct ApiToken {
     pub expires_at: Option<Time>,
     /// When it was made.
     pub created_at: Time,
+    /// The labels of the VMs that it is for; none means all VMs.
+    #[serde(default)]
+    #[schema(value_type = std::collections::BTreeMap<String, String>)]
+    pub scope: Labels,
 }

@@ -242,6 +242,7 @@ fn tokens() {
         role: Role::Operator,
         expires_at: None,
         created_at: at(0),
+        scope: std::collections::BTreeMap::from([("team".to_owned(), "web".to_owned())]).try_into().unwrap(),
     };
     let made = ApiTokenCreated { token: "secret".to_owned(), info };
     assert!(!format!("{made:?}").contains("secret"));
@@ -255,7 +256,10 @@ fn tokens() {
             "description": "laptop",
             "role": "operator",
             "expires_at": null,
-            "created_at": "2025-10-09T08:53:20.000Z"
+            "created_at": "2025-10-09T08:53:20.000Z",
+            "scope": {
+              "team": "web"
+            }
           }
         }"#]],
     );

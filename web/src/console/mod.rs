@@ -17,7 +17,7 @@ pub use port::{Attached, ConsoleError, Consoles, Heard, Line, Log, Said, Viewer}
 pub(crate) use session::{Reader, screen, serial};
 pub(crate) use tunnel::pass_on;
 
-use crate::{app::App, problem::Failure, view};
+use crate::{app::App, caller::Caller, problem::Failure, view};
 use axum::extract::{FromRequestParts as _, ws::WebSocketUpgrade};
 use http::{HeaderMap, header, request::Parts};
 use std::time::Duration;
@@ -42,9 +42,11 @@ pub(crate) struct Place {
 /// Where the VM is.
 ///
 /// # Errors
-/// If there is none, or its owner is silent.
-pub(crate) async fn find(app: &App, name: VmName) -> Result<Place, Failure> {
-    let (vm, node) = app.consensus.read(move |view| view::find_vm(view, &name)).await?.map_err(Failure::Missing)?;
+/// If there is none, or none that the caller may know of, or its owner is silent.
+pub(crate) async fn find(app: &App, caller: &Caller, name: VmName) -> Result<Place, Failure> {
+    let scope = caller.scope.clone();
+    let found = app.consensus.read(move |view| view::find_vm(view, &scope, &name)).await?;
+    let (vm, node) = found.map_err(Failure::Missing)?;
     if vm.node == app.node {
         return Ok(Place { vm, elsewhere: None });
     }

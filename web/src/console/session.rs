@@ -1,10 +1,11 @@
 //! A WebSocket and a console, until either ends.
 //!
 //! In: an open WebSocket, and what the node gave for it. Out: frames both ways. A viewer that cannot be heard any more is
-//! let go, and so is one whose token was revoked: a console outlives the moment at which its viewer was let in.
+//! let go, and so is one whose token was revoked or is for other VMs by now: a console outlives the moment at which its viewer
+//! was let in.
 
 use super::port::{Attached, Heard, Line, Said};
-use crate::{app::App, sse::may_look};
+use crate::{app::App, caller::Caller, sse::may_look};
 use axum::extract::ws::{CloseFrame, Message, WebSocket, close_code};
 use bytes::{Bytes, BytesMut};
 use futures::{
@@ -17,8 +18,11 @@ use tokio::{
     time::{MissedTickBehavior, interval, timeout},
 };
 use waifud_api::console::ToConsole;
-use waifud_consensus::Handle;
-use waifud_model::command::Actor;
+use waifud_consensus::{
+    Handle,
+    state::{SubjectKey, View},
+};
+use waifud_model::{command::Actor, ids::VmId, scope::Scope};
 
 /// How often a viewer is asked for a sign of life.
 const PING: Duration = Duration::from_secs(10);
@@ -36,6 +40,8 @@ const CHUNK: usize = 32 << 10;
 pub(crate) struct Reader {
     app: App,
     actor: Actor,
+    scope: Scope,
+    vm: VmId,
 }
 
 /// Why a session ends, as the viewer is told.
@@ -54,9 +60,10 @@ enum End {
 }
 
 impl Reader {
-    /// `actor`, by this node's replica.
-    pub(crate) fn new(app: &App, actor: Actor) -> Self {
-        Self { app: app.clone(), actor }
+    /// The caller, who looks at a VM, by this node's replica.
+    pub(crate) fn new(app: &App, caller: Caller, vm: VmId) -> Self {
+        let Caller { actor, scope, .. } = caller;
+        Self { app: app.clone(), actor, scope, vm }
     }
 
     /// Returns when they may not look any more.
@@ -72,8 +79,9 @@ impl Reader {
     }
 
     async fn may_look(&self, consensus: &Handle) -> bool {
-        let (actor, now) = (self.actor.clone(), self.app.clock.now());
-        consensus.read(move |view| may_look(view, &actor, now)).await.unwrap_or_else(|error| {
+        let (Self { actor, scope, vm, .. }, now) = (self.clone(), self.app.clock.now());
+        let may = move |view: &View<'_>| Ok(may_look(view, &actor, now)? && view.sees(&scope, &SubjectKey::Vm(vm))?);
+        consensus.read(may).await.unwrap_or_else(|error| {
             // Without a replica nobody can be refused for good; it is asked again soon.
             tracing::warn!(%error, "it cannot be told whether a viewer still may look");
             true
@@ -188,7 +196,7 @@ async fn farewell(mut sink: SplitSink<WebSocket, Message>, mut stream: SplitStre
         End::Silent => (close_code::AWAY, "no sign of life for 30 s"),
         End::Away => (close_code::AWAY, "the console was closed here; connect again"),
         End::Over => (close_code::NORMAL, "the guest went off"),
-        End::Forbidden => (close_code::POLICY, "the token was revoked or has expired"),
+        End::Forbidden => (close_code::POLICY, "the token was revoked, has expired or is not for this VM any more"),
     };
     let words = async {
         // Whoever is gone already misses nothing.

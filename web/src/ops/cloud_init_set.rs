@@ -6,12 +6,12 @@
 use super::{
     documents,
     propose::{self, Author, Done},
+    vm_change::find,
 };
 use crate::{
     app::App,
     conditional::IfMatch,
     problem::{Failure, Names},
-    view,
 };
 use waifud_api::cloud_init as wire;
 use waifud_model::{
@@ -19,6 +19,7 @@ use waifud_model::{
     command::{Command, Reply, SetCloudDefaults, SetCloudInit},
     name::VmName,
     reject::Reject,
+    scope::Scope,
     vm::Vm,
 };
 
@@ -33,7 +34,7 @@ pub(crate) async fn set(
 ) -> Result<Done<wire::CloudInitSaved>, Failure> {
     let cloud_init = model(told);
     let warnings = documents::of_vm(&cloud_init)?;
-    let committed = match app.consensus.read(move |view| view::find_vm(view, &name)).await? {
+    let committed = match find(app, &author.scope, name).await? {
         Ok((vm, _)) => {
             let set = SetCloudInit { vm: vm.id, cloud_init, rerun, expect: expect.0 };
             author.propose(&app.consensus, Command::SetCloudInit(Box::new(set))).await?
@@ -50,13 +51,13 @@ pub(crate) async fn set(
 /// Only says whether [`set`] would take it, as far as can be known here.
 pub(crate) async fn preview(
     app: &App,
+    scope: &Scope,
     name: VmName,
     told: wire::CloudInit,
     expect: IfMatch,
 ) -> Result<wire::CloudInitSaved, Failure> {
     let warnings = documents::of_vm(&model(told))?;
-    let found = app.consensus.read(move |view| view::find_vm(view, &name)).await?;
-    let (vm, _) = found.map_err(Failure::Missing)?;
+    let (vm, _) = find(app, scope, name).await?.map_err(Failure::Missing)?;
     match expect.0 {
         Some(expected) if expected != vm.generation => {
             let names = Names { vms: [(vm.id, vm.name)].into(), ..Names::default() };

@@ -2,6 +2,7 @@
 //! cluster refuses.
 
 use crate::{
+    caller::Caller,
     problem::{Failure, Names},
     request_id,
 };
@@ -12,6 +13,7 @@ use waifud_consensus::{
 use waifud_model::{
     command::{Actor, Command, Origin, Reply, RequestKey},
     reject::Reject,
+    scope::Scope,
 };
 
 /// Who asks, and under which key: what makes a command an [`Envelope`](waifud_model::command::Envelope).
@@ -19,6 +21,8 @@ use waifud_model::{
 pub(crate) struct Author {
     /// Who.
     pub(crate) actor: Actor,
+    /// Which VMs they may know of.
+    pub(crate) scope: Scope,
     /// The request's key.
     pub(crate) key: RequestKey,
 }
@@ -42,6 +46,12 @@ impl<T> Done<T> {
 }
 
 impl Author {
+    /// The caller, who sends a request under this key.
+    pub(crate) fn new(caller: Caller, key: RequestKey) -> Self {
+        let Caller { actor, scope, .. } = caller;
+        Self { actor, scope, key }
+    }
+
     /// What an earlier request with the same key gave, when this one cannot be proposed any more: its VM is gone by now, or
     /// no node has room for a second one. Otherwise the failure stands.
     pub(crate) async fn replay_or(&self, consensus: &Handle, failure: Failure) -> Result<Committed, Failure> {
@@ -87,15 +97,15 @@ impl Author {
     pub(crate) async fn propose(&self, consensus: &Handle, command: Command) -> Result<Committed, Failure> {
         match self.try_propose(consensus, command).await? {
             Ok(committed) => Ok(committed),
-            Err(reject) => Err(rejected(consensus, reject).await),
+            Err(reject) => Err(rejected(consensus, &self.scope, reject).await),
         }
     }
 }
 
-/// The reject as a failure with names. If they cannot be read, ids must do.
-pub(crate) async fn rejected(consensus: &Handle, reject: Reject) -> Failure {
-    let about = reject.clone();
-    let names = consensus.read(move |view| names(view, &about)).await.unwrap_or_else(|error| {
+/// The reject as a failure with the names that somebody with this scope may know. If they cannot be read, ids must do.
+pub(crate) async fn rejected(consensus: &Handle, scope: &Scope, reject: Reject) -> Failure {
+    let (about, scope) = (reject.clone(), scope.clone());
+    let names = consensus.read(move |view| names(view, &scope, &about)).await.unwrap_or_else(|error| {
         let error = &error as &dyn std::error::Error;
         tracing::warn!(error, "the names for a reject could not be read");
         Names::default()
@@ -104,7 +114,7 @@ pub(crate) async fn rejected(consensus: &Handle, reject: Reject) -> Failure {
 }
 
 /// The names that a reject is about.
-fn names(view: &View<'_>, reject: &Reject) -> Result<Names, ReadError> {
+fn names(view: &View<'_>, scope: &Scope, reject: &Reject) -> Result<Names, ReadError> {
     let (nodes, vms) = match reject {
         Reject::NotYours(node)
         | Reject::NoSuchNode(node)
@@ -128,7 +138,7 @@ fn names(view: &View<'_>, reject: &Reject) -> Result<Names, ReadError> {
     if let Some(node) = nodes.map(|id| view.node(id)).transpose()?.flatten() {
         names.nodes.insert(node.id, node.name);
     }
-    if let Some(vm) = vms.map(|id| view.vm(id)).transpose()?.flatten() {
+    if let Some(vm) = vms.map(|id| view.vm(id)).transpose()?.flatten().filter(|vm| scope.has(&vm.spec.labels)) {
         names.vms.insert(vm.id, vm.name);
     }
     Ok(names)

@@ -4,7 +4,7 @@ use super::propose::{Author, Done};
 use crate::{api_secret::ApiSecret, app::App, ports::draw, problem::Failure, view};
 use std::time::Duration;
 use waifud_api::token::{ApiTokenCreate, ApiTokenCreated};
-use waifud_model::{command::Command, ids::TokenId, token::ApiToken};
+use waifud_model::{command::Command, ids::TokenId, labels::Labels, scope::Scope, token::ApiToken};
 
 /// Longest description, in characters: a line in a list.
 const DESCRIPTION_MAX: usize = 200;
@@ -25,6 +25,10 @@ pub(crate) async fn create(
     if request.valid_seconds.is_some_and(|s| !(1..=VALID_MAX).contains(&s)) {
         return Err(Failure::Field { field: "valid_seconds", why: format!("1 to {VALID_MAX}; leave it out for ever") });
     }
+    // A script whose list came out empty must not get a token for everything.
+    if request.scope.as_ref().is_some_and(Labels::is_empty) {
+        return Err(Failure::Field { field: "scope", why: "at least one label; leave it out for all VMs".to_owned() });
+    }
     let now = app.clock.now();
     let id = TokenId::from_random(u64::from_le_bytes(draw(app.random.as_ref())));
     let secret = ApiSecret::new(id, draw(app.random.as_ref()));
@@ -35,6 +39,7 @@ pub(crate) async fn create(
         role: request.role,
         expires_at: request.valid_seconds.map(|s| now.plus(Duration::from_secs(s))),
         created_at: now,
+        scope: request.scope.map(Scope::new).unwrap_or_default(),
     };
     let info = view::api_token(&record);
     let committed = author.propose(&app.consensus, Command::CreateApiToken(Box::new(record))).await?;

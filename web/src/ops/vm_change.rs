@@ -10,7 +10,7 @@ use super::{
 use crate::{
     app::App,
     conditional::IfMatch,
-    problem::{Failure, Names},
+    problem::{Failure, Missing, Names},
     view,
 };
 use waifud_api::{
@@ -21,8 +21,10 @@ use waifud_api::{
 use waifud_model::{
     change::{Patch, VmChange},
     command::{Command, Reply},
+    labels::Labels,
     name::{NodeName, VmName},
     reject::Reject,
+    scope::Scope,
     vm::{ImageRef, Phase, Vm},
 };
 
@@ -66,7 +68,7 @@ pub(crate) async fn reinit(
     template: Option<TemplateSelector>,
     expect: IfMatch,
 ) -> Result<Done<wire::Vm>, Failure> {
-    let image = fresh_image(app, &name, template).await;
+    let image = fresh_image(app, &author.scope, &name, template).await;
     let committed = match image {
         Ok((vm, _, image)) => {
             author.propose(&app.consensus, Command::ReinitVm { vm: vm.id, image, expect: expect.0 }).await?
@@ -79,11 +81,12 @@ pub(crate) async fn reinit(
 /// Only says what [`reinit`] would make of the VM.
 pub(crate) async fn preview_reinit(
     app: &App,
+    scope: &Scope,
     name: VmName,
     template: Option<TemplateSelector>,
     expect: IfMatch,
 ) -> Result<wire::Vm, Failure> {
-    let (mut vm, node, image) = fresh_image(app, &name, template).await?;
+    let (mut vm, node, image) = fresh_image(app, scope, &name, template).await?;
     goes(&vm, expect)?;
     vm.spec.image = image;
     Ok(view::vm(&vm, node, &app.observed()))
@@ -92,11 +95,11 @@ pub(crate) async fn preview_reinit(
 /// The VM, and what its disk would start from.
 async fn fresh_image(
     app: &App,
+    scope: &Scope,
     name: &VmName,
     template: Option<TemplateSelector>,
 ) -> Result<(Vm, NodeName, ImageRef), Failure> {
-    let wanted = name.clone();
-    let (vm, node) = app.consensus.read(move |view| view::find_vm(view, &wanted)).await?.map_err(Failure::Missing)?;
+    let (vm, node) = find(app, scope, name.clone()).await?.map_err(Failure::Missing)?;
     let selector = template.unwrap_or_else(|| vm.spec.image.template.clone().into());
     let version = app.consensus.read(move |view| view::resolve_template(view, &selector)).await??;
     Ok((vm, node, image_of(&version)))
@@ -113,8 +116,13 @@ pub(crate) async fn delete(
 }
 
 /// Only says whether [`delete`] would.
-pub(crate) async fn preview_delete(app: &App, name: VmName, expect: IfMatch) -> Result<wire::Vm, Failure> {
-    let (vm, node) = app.consensus.read(move |view| view::find_vm(view, &name)).await?.map_err(Failure::Missing)?;
+pub(crate) async fn preview_delete(
+    app: &App,
+    scope: &Scope,
+    name: VmName,
+    expect: IfMatch,
+) -> Result<wire::Vm, Failure> {
+    let (vm, node) = find(app, scope, name).await?.map_err(Failure::Missing)?;
     goes(&vm, expect)?;
     Ok(view::vm(&vm, node, &app.observed()))
 }
@@ -156,12 +164,13 @@ pub(crate) async fn update(
 /// Only says what [`update`] would come to, as far as can be known here.
 pub(crate) async fn preview_update(
     app: &App,
+    scope: &Scope,
     name: VmName,
     update: VmUpdate,
     expect: IfMatch,
 ) -> Result<VmUpdatePreview, Failure> {
     let change = resolved(app, update).await?;
-    let (mut vm, node) = app.consensus.read(move |view| view::find_vm(view, &name)).await?.map_err(Failure::Missing)?;
+    let (mut vm, node) = find(app, scope, name).await?.map_err(Failure::Missing)?;
     seen(&vm, expect)?;
     if vm.phase == Phase::Deleting {
         return Err(about(&vm, Reject::VmDeleting(vm.id)));
@@ -170,10 +179,11 @@ pub(crate) async fn preview_update(
     let outcome = app.consensus.read(move |view| view.try_change(&before, &change)).await?;
     let changes = match outcome {
         Ok((spec, changes)) => {
+            within(scope, &spec.labels)?;
             vm.spec = spec;
             changes.into_iter().map(Into::into).collect()
         }
-        Err(reject) => return Err(propose::rejected(&app.consensus, reject).await),
+        Err(reject) => return Err(propose::rejected(&app.consensus, scope, reject).await),
     };
     Ok(VmUpdatePreview { vm: view::vm(&vm, node, &app.observed()), changes })
 }
@@ -206,14 +216,24 @@ async fn resolved(app: &App, update: VmUpdate) -> Result<VmChange, Failure> {
     })
 }
 
+/// The VM, if there is one that somebody with this scope may know of.
+pub(super) async fn find(app: &App, scope: &Scope, name: VmName) -> Result<Result<(Vm, NodeName), Missing>, Failure> {
+    let scope = scope.clone();
+    Ok(app.consensus.read(move |view| view::find_vm(view, &scope, &name)).await?)
+}
+
+/// Refuses labels that no VM of the scope has, in apply's words: it would refuse them too.
+pub(super) fn within(scope: &Scope, labels: &Labels) -> Result<(), Failure> {
+    if scope.has(labels) { Ok(()) } else { Err(Failure::rejected(Reject::OutsideScope { scope: scope.clone() })) }
+}
+
 pub(super) async fn commit(
     app: &App,
     author: &Author,
     name: VmName,
     command: impl FnOnce(&Vm) -> Command,
 ) -> Result<Done<wire::Vm>, Failure> {
-    let found = app.consensus.read(move |view| view::find_vm(view, &name)).await?;
-    let committed = match found {
+    let committed = match find(app, &author.scope, name).await? {
         Ok((vm, _)) => author.propose(&app.consensus, command(&vm)).await?,
         Err(missing) => author.replay_or(&app.consensus, Failure::Missing(missing)).await?,
     };

@@ -12,6 +12,7 @@ use super::{
     documents,
     place::{self, Field},
     propose::{self, Author, Done},
+    vm_change::within,
 };
 use crate::{
     app::App,
@@ -31,6 +32,7 @@ use waifud_model::{
     name::VmName,
     placement::{self, Decision, Spread, place},
     reject::Reject,
+    scope::Scope,
     template::{ImageFormat, TemplateVersion},
     vm::{Desired, ImageRef, Vm, VmSpec},
 };
@@ -42,6 +44,7 @@ const TRIES: usize = 4;
 /// Makes a VM.
 pub(crate) async fn run(app: &App, author: &Author, request: VmCreate) -> Result<Done<VmCreated>, Failure> {
     let warnings = documents::of_vm(&told(&request))?;
+    within(&author.scope, &request.labels)?;
     let mut tries = TRIES;
     loop {
         tries -= 1;
@@ -78,14 +81,15 @@ pub(crate) async fn run(app: &App, author: &Author, request: VmCreate) -> Result
                 }));
             }
             Err(reject) if tries > 0 && another_try_helps(&request, &reject) => {}
-            Err(reject) => return Err(propose::rejected(&app.consensus, reject).await),
+            Err(reject) => return Err(propose::rejected(&app.consensus, &author.scope, reject).await),
         }
     }
 }
 
 /// Says where a VM would go.
-pub(crate) async fn preview(app: &App, request: VmCreate) -> Result<PlacementPreview, Failure> {
+pub(crate) async fn preview(app: &App, scope: &Scope, request: VmCreate) -> Result<PlacementPreview, Failure> {
     let warnings = documents::of_vm(&told(&request))?;
+    within(scope, &request.labels)?;
     let (plan, decision) = decide(app, &app.observed(), &request).await?;
     let ImageRef { template, version } = plan.spec.image;
     Ok(PlacementPreview {

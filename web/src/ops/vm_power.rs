@@ -9,7 +9,7 @@
 
 use super::{
     propose::{Author, Done},
-    vm_change::{about, checked, commit, seen},
+    vm_change::{about, checked, commit, find, seen},
 };
 use crate::{app::App, caller::Caller, conditional::IfMatch, owner::HOPS, ports::PowerError, problem::Failure, view};
 use axum::body::Body;
@@ -72,8 +72,7 @@ pub(crate) async fn power(
                 ProposeError::NoQuorum { .. } | ProposeError::NoLeaderYet | ProposeError::Unknown,
             ),
         ) => {
-            let found = app.consensus.read(move |view| view::find_vm(view, &name)).await?;
-            let (vm, node) = found.map_err(Failure::Missing)?;
+            let (vm, node) = find(app, &author.scope, name).await?.map_err(Failure::Missing)?;
             if vm.node == app.node {
                 alone(app, &vm, wish, expect, failure).await?;
                 let mut shown = view::vm(&vm, node, &app.observed());

@@ -17,6 +17,16 @@ pub(super) fn words(reject: &Reject, names: &Names) -> Problem {
             .with_remedy("waifuctl token create makes a new one"),
         Reject::NotAllowed { needed } => Problem::new(ProblemCode::NotAllowed, format!("this needs the role {needed}"))
             .with_remedy(format!("use a token of role {needed}: waifuctl token create --role {needed}")),
+        Reject::VmsOnly => {
+            let detail = "the token is for some VMs only, and this is about more than those";
+            Problem::new(ProblemCode::NotAllowed, detail).with_remedy("use a token without a scope")
+        }
+        Reject::OutsideScope { scope } => {
+            let why = format!("the token is for VMs with {scope} only");
+            Problem::new(ProblemCode::NotAllowed, format!("labels: {why}"))
+                .with_field("labels", why)
+                .with_remedy(format!("give the VM what is missing of {scope}, or use a token without a scope"))
+        }
         Reject::NotYours(node) => Problem::new(
             ProblemCode::NotAllowed,
             format!("node {} may speak for itself and its own VMs only", names.node(*node)),
@@ -75,6 +85,12 @@ fn objects(reject: &Reject, names: &Names) -> Problem {
     match reject {
         Reject::NoSuchVm(id) => {
             Problem::new(ProblemCode::NoSuchVm, format!("VM {} is gone", names.vm(*id))).with_remedy("waifuctl list")
+        }
+        // Names are unique in the whole cluster, so that one is taken cannot be hidden from whoever may not know of its holder;
+        // where that is, and that it could be deleted, is nothing to them.
+        Reject::VmNameTaken { name, holder, .. } if !names.vms.contains_key(holder) => {
+            Problem::new(ProblemCode::NameTaken, format!("there is a VM \"{name}\" already"))
+                .with_remedy("choose another name")
         }
         Reject::VmNameTaken { name, node, .. } => {
             let node = names.node(*node);

@@ -3,7 +3,7 @@
 use super::answer::{changed, tagged, uncached};
 use crate::{
     app::App,
-    caller::{Admin, Operator},
+    caller::{Admin, Operator, VmOperator},
     conditional::IfMatch,
     extract::{Path, Query},
     idempotency::KeyedJson,
@@ -26,8 +26,12 @@ use waifud_model::name::VmName;
 /// What a VM's guest is told, user-data included.
 #[utoipa::path(get, path = "/api/v1/vms/{name}/cloud-init", tag = "vms", params(("name" = String, Path)),
     responses((status = 200, body = CloudInit), (status = "4XX", body = Problem, content_type = "application/problem+json")))]
-pub(super) async fn show(_: Operator, State(app): State<App>, Path(name): Path<VmName>) -> Result<Response, Failure> {
-    let found = app.consensus.read(move |view| view::find_vm(view, &name)).await?;
+pub(super) async fn show(
+    VmOperator(caller): VmOperator,
+    State(app): State<App>,
+    Path(name): Path<VmName>,
+) -> Result<Response, Failure> {
+    let found = app.consensus.read(move |view| view::find_vm(view, &caller.scope, &name)).await?;
     let (vm, _) = found.map_err(Failure::Missing)?;
     let told = Json(view::cloud_init(vm.spec.cloud_init)).into_response();
     Ok(uncached(tagged(vm.generation, told)))
@@ -39,7 +43,7 @@ pub(super) async fn show(_: Operator, State(app): State<App>, Path(name): Path<V
     request_body = CloudInit,
     responses((status = 200, body = CloudInitSaved), (status = "4XX", body = Problem, content_type = "application/problem+json")))]
 pub(super) async fn replace(
-    Operator(caller): Operator,
+    VmOperator(caller): VmOperator,
     State(app): State<App>,
     Path(name): Path<VmName>,
     Query(query): Query<CloudInitQuery>,
@@ -47,10 +51,10 @@ pub(super) async fn replace(
     KeyedJson { key, body }: KeyedJson<CloudInit>,
 ) -> Result<Response, Failure> {
     if query.dry_run {
-        let checked = cloud_init_set::preview(&app, name, body, expect).await?;
+        let checked = cloud_init_set::preview(&app, &caller.scope, name, body, expect).await?;
         return Ok(tagged(checked.generation, Json(checked).into_response()));
     }
-    let author = Author { actor: caller.actor, key };
+    let author = Author::new(caller, key);
     let done = cloud_init_set::set(&app, &author, name, body, query.rerun, expect).await?;
     Ok(tagged(done.value.generation, changed(StatusCode::OK, done)))
 }
@@ -73,6 +77,6 @@ pub(super) async fn replace_defaults(
     expect: IfMatch,
     KeyedJson { key, body }: KeyedJson<CloudDefaults>,
 ) -> Result<Response, Failure> {
-    let done = cloud_init_set::set_defaults(&app, &Author { actor: caller.actor, key }, body, expect).await?;
+    let done = cloud_init_set::set_defaults(&app, &Author::new(caller, key), body, expect).await?;
     Ok(tagged(done.value.generation, changed(StatusCode::OK, done)))
 }

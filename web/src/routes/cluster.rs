@@ -45,7 +45,7 @@ pub(super) async fn create_join_token(
     State(app): State<App>,
     KeyedJson { key, body }: KeyedJson<JoinTokenCreate>,
 ) -> Result<Response, Failure> {
-    let done = join_token_create::run(&app, &Author { actor: caller.actor, key }, body).await?;
+    let done = join_token_create::run(&app, &Author::new(caller, key), body).await?;
     Ok(changed(StatusCode::CREATED, done))
 }
 
@@ -58,5 +58,5 @@ pub(super) async fn revoke_join_token(
     Path(id): Path<TokenId>,
     Keyed(key): Keyed,
 ) -> Result<Response, Failure> {
-    token_change::revoke_join(&app, &Author { actor: caller.actor, key }, id).await.map(gone)
+    token_change::revoke_join(&app, &Author::new(caller, key), id).await.map(gone)
 }

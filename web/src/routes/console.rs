@@ -2,7 +2,7 @@
 
 use crate::{
     app::App,
-    caller::Operator,
+    caller::VmOperator,
     console::{self, HYPERVISOR_WITHIN, Place, Reader, Viewer, pass_on},
     extract::{Path, Query},
     problem::Failure,
@@ -30,14 +30,14 @@ const FRAME_MAX: usize = 1 << 20;
         (status = 409, description = "The guest is off", body = Problem, content_type = "application/problem+json"),
         (status = 426, description = "No WebSocket is asked for", body = Problem, content_type = "application/problem+json")))]
 pub(super) async fn console(
-    Operator(caller): Operator,
+    VmOperator(caller): VmOperator,
     State(app): State<App>,
     Path(name): Path<VmName>,
     Query(query): Query<ConsoleQuery>,
     request: Request,
 ) -> Result<Response, Failure> {
     console::wants_websocket(request.headers())?;
-    let Place { vm, elsewhere } = console::find(&app, name).await?;
+    let Place { vm, elsewhere } = console::find(&app, &caller, name).await?;
     if let Some(owner) = elsewhere {
         return pass_on(&app, &caller, vm.name, owner, request).await;
     }
@@ -46,7 +46,7 @@ pub(super) async fn console(
     let viewer = Viewer { vm: vm.name.clone(), who: caller.actor.to_string(), take, read_only, replay };
     let attached = opened(&vm.name, app.consoles.attach(vm.id, viewer)).await?;
     tracing::info!(vm = %vm.name, who = %caller.actor, "a console is opened");
-    let reader = Reader::new(&app, caller.actor);
+    let reader = Reader::new(&app, caller, vm.id);
     Ok(socket
         .max_message_size(FRAME_MAX)
         .on_upgrade(async move |socket| console::serial(socket, attached, reader).await))
@@ -59,20 +59,20 @@ pub(super) async fn console(
         (status = 409, description = "The guest is off", body = Problem, content_type = "application/problem+json"),
         (status = 426, description = "No WebSocket is asked for", body = Problem, content_type = "application/problem+json")))]
 pub(super) async fn vnc(
-    Operator(caller): Operator,
+    VmOperator(caller): VmOperator,
     State(app): State<App>,
     Path(name): Path<VmName>,
     request: Request,
 ) -> Result<Response, Failure> {
     console::wants_websocket(request.headers())?;
-    let Place { vm, elsewhere } = console::find(&app, name).await?;
+    let Place { vm, elsewhere } = console::find(&app, &caller, name).await?;
     if let Some(owner) = elsewhere {
         return pass_on(&app, &caller, vm.name, owner, request).await;
     }
     let socket = console::upgrade(&mut request.into_parts().0).await?;
     let line = opened(&vm.name, app.consoles.screen(vm.id)).await?;
     tracing::info!(vm = %vm.name, who = %caller.actor, "a screen is opened");
-    let reader = Reader::new(&app, caller.actor);
+    let reader = Reader::new(&app, caller, vm.id);
     Ok(socket
         .protocols([VNC_PROTOCOL])
         .max_message_size(FRAME_MAX)
@@ -83,7 +83,7 @@ pub(super) async fn vnc(
 #[utoipa::path(get, path = "/api/v1/vms/{name}/logs", tag = "vms", params(("name" = String, Path), LogsQuery),
     responses((status = 200, body = String, content_type = "text/plain")))]
 pub(super) async fn logs(
-    Operator(caller): Operator,
+    VmOperator(caller): VmOperator,
     State(app): State<App>,
     Path(name): Path<VmName>,
     Query(query): Query<LogsQuery>,
@@ -95,7 +95,7 @@ pub(super) async fn logs(
     if query.previous && query.follow {
         return Err(Failure::Field { field: "previous", why: "nothing is added to it: not with follow".to_owned() });
     }
-    let Place { vm, elsewhere } = console::find(&app, name).await?;
+    let Place { vm, elsewhere } = console::find(&app, &caller, name).await?;
     if let Some(owner) = elsewhere {
         return pass_on(&app, &caller, vm.name, owner, request).await;
     }
@@ -107,7 +107,7 @@ pub(super) async fn logs(
         (LOG_OFFSET, log.offset.to_string()),
     ];
     // One that is followed outlives the moment at which its reader was let in.
-    let reader = Reader::new(&app, caller.actor);
+    let reader = Reader::new(&app, caller, vm.id);
     let bytes = log.bytes.take_until(async move { reader.forbidden().await });
     Ok((headers, Body::from_stream(bytes)).into_response())
 }

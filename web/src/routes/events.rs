@@ -40,13 +40,13 @@ pub(super) async fn events(
     headers: HeaderMap,
 ) -> Result<Response, Failure> {
     let live = headers.get(header::ACCEPT).and_then(|v| v.to_str().ok()).is_some_and(|v| v.contains(EVENT_STREAM));
-    if live { stream(&app, caller, query, &headers).await } else { list(&app, query).await }
+    if live { stream(&app, caller, query, &headers).await } else { list(&app, caller, query).await }
 }
 
-async fn list(app: &App, query: EventsQuery) -> Result<Response, Failure> {
+async fn list(app: &App, caller: Caller, query: EventsQuery) -> Result<Response, Failure> {
     let limit = limited(query.limit)?;
     let read = app.consensus.read(move |view| {
-        let query = view::event_query(view, query, limit)?;
+        let query = view::event_query(view, caller.scope, query, limit)?;
         Ok((view.events(&query)?, EventNames::read(view)?))
     });
     let (events, names) = read.await?;
@@ -68,9 +68,10 @@ async fn stream(app: &App, caller: Caller, query: EventsQuery, headers: &HeaderM
     }
     let resumed = last_event_id(headers)?;
     // The filter of a stream; where it begins is told apart.
+    let Caller { actor, scope, .. } = caller;
     let (filter, newest) = app
         .consensus
-        .read(move |view| Ok((view::event_query(view, query, EventsQuery::MAX_LIMIT)?, view.newest_event()?)))
+        .read(move |view| Ok((view::event_query(view, scope, query, EventsQuery::MAX_LIMIT)?, view.newest_event()?)))
         .await?;
     // A browser that connects again sends both; where it was is what it wants.
     let begin = match (resumed, filter.after) {
@@ -79,7 +80,7 @@ async fn stream(app: &App, caller: Caller, query: EventsQuery, headers: &HeaderM
         (None, None) => sse::Begin::At(newest.unwrap_or(EventId::START.into())),
     };
     let keep_alive = KeepAlive::new().interval(KEEP_ALIVE).text("keep-alive");
-    let mut response = Sse::new(sse::feed(app, caller.actor, begin, filter)).keep_alive(keep_alive).into_response();
+    let mut response = Sse::new(sse::feed(app, actor, begin, filter)).keep_alive(keep_alive).into_response();
     // Proxies must pass the events on one by one.
     response.headers_mut().insert("x-accel-buffering", HeaderValue::from_static("no"));
     Ok(response)
@@ -100,14 +101,15 @@ fn last_event_id(headers: &HeaderMap) -> Result<Option<EventId>, Failure> {
     responses((status = 200, body = History),
         (status = "4XX", body = Problem, content_type = "application/problem+json")))]
 pub(super) async fn history(
-    _: Viewer,
+    Viewer(caller): Viewer,
     State(app): State<App>,
     ObjectPath(object): ObjectPath,
     Query(query): Query<HistoryQuery>,
 ) -> Result<Json<History>, Failure> {
     let limit = limited(query.limit)?;
     let wanted = object.clone();
-    let found = app.consensus.read(move |view| view::history(view, &wanted, query.before, limit)).await?;
+    let found =
+        app.consensus.read(move |view| view::history(view, &caller.scope, &wanted, query.before, limit)).await?;
     found.map(Json).ok_or(Failure::Missing(Missing::Past { object }))
 }
 

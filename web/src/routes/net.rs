@@ -50,7 +50,7 @@ pub(super) async fn add_peer(
     State(app): State<App>,
     KeyedJson { key, body }: KeyedJson<NetPeerCreate>,
 ) -> Result<Response, Failure> {
-    let done = net_peer_change::add(&app, &Author { actor: caller.actor, key }, body).await?;
+    let done = net_peer_change::add(&app, &Author::new(caller, key), body).await?;
     let path = paths::net_peer(paths::NET_PEER, &done.value.name);
     let revision = view::net_peer_revision(&done.value)?;
     Ok(tagged(revision, located(&path, changed(StatusCode::CREATED, done))))
@@ -78,5 +78,5 @@ pub(super) async fn remove_peer(
     expect: IfRevision,
     Keyed(key): Keyed,
 ) -> Result<Response, Failure> {
-    net_peer_change::remove(&app, &Author { actor: caller.actor, key }, name, expect).await.map(gone)
+    net_peer_change::remove(&app, &Author::new(caller, key), name, expect).await.map(gone)
 }

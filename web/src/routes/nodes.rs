@@ -64,7 +64,7 @@ pub(super) async fn remove(
         node_change::preview_remove(&app, name, query.force, expect).await?;
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
-    node_change::remove(&app, &Author { actor: caller.actor, key }, name, query.force, expect).await.map(gone)
+    node_change::remove(&app, &Author::new(caller, key), name, query.force, expect).await.map(gone)
 }
 
 /// Changes the labels of a node: those named, and no others.
@@ -78,7 +78,7 @@ pub(super) async fn update(
     expect: IfRevision,
     KeyedJson { key, body }: KeyedJson<NodeUpdate>,
 ) -> Result<Response, Failure> {
-    let done = node_change::update(&app, &Author { actor: caller.actor, key }, name, body, expect).await?;
+    let done = node_change::update(&app, &Author::new(caller, key), name, body, expect).await?;
     Ok(node_changed(done))
 }
 
@@ -92,7 +92,7 @@ pub(super) async fn cordon(
     expect: IfRevision,
     Keyed(key): Keyed,
 ) -> Result<Response, Failure> {
-    let done = node_change::cordon(&app, &Author { actor: caller.actor, key }, name, true, expect).await?;
+    let done = node_change::cordon(&app, &Author::new(caller, key), name, true, expect).await?;
     Ok(node_changed(done))
 }
 
@@ -106,6 +106,6 @@ pub(super) async fn uncordon(
     expect: IfRevision,
     Keyed(key): Keyed,
 ) -> Result<Response, Failure> {
-    let done = node_change::cordon(&app, &Author { actor: caller.actor, key }, name, false, expect).await?;
+    let done = node_change::cordon(&app, &Author::new(caller, key), name, false, expect).await?;
     Ok(node_changed(done))
 }

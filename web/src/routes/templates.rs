@@ -70,7 +70,7 @@ pub(super) async fn delete(
         template_delete::preview(&app, name, query.version, expect).await?;
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
-    template_delete::run(&app, &Author { actor: caller.actor, key }, name, query.version, expect).await.map(gone)
+    template_delete::run(&app, &Author::new(caller, key), name, query.version, expect).await.map(gone)
 }
 
 /// Adds a version: the image's bytes as the body, or where to download them as JSON.
@@ -100,7 +100,7 @@ pub(super) async fn add_version(
     } else {
         return Err(Failure::MediaType { wanted: "application/octet-stream or application/json" });
     };
-    let done = template_add::run(&app, &Author { actor: caller.actor, key }, name, source, expected).await?;
+    let done = template_add::run(&app, &Author::new(caller, key), name, source, expected).await?;
     Ok(changed(StatusCode::CREATED, done))
 }
 

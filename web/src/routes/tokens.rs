@@ -38,7 +38,7 @@ pub(super) async fn create(
     State(app): State<App>,
     KeyedJson { key, body }: KeyedJson<ApiTokenCreate>,
 ) -> Result<Response, Failure> {
-    let done = token_change::create(&app, &Author { actor: caller.actor, key }, body).await?;
+    let done = token_change::create(&app, &Author::new(caller, key), body).await?;
     Ok(changed(StatusCode::CREATED, done))
 }
 
@@ -51,5 +51,5 @@ pub(super) async fn revoke(
     Path(id): Path<TokenId>,
     Keyed(key): Keyed,
 ) -> Result<Response, Failure> {
-    token_change::revoke(&app, &Author { actor: caller.actor, key }, id).await.map(gone)
+    token_change::revoke(&app, &Author::new(caller, key), id).await.map(gone)
 }

@@ -3,7 +3,7 @@
 use super::answer::{tagged, vm_changed, warned};
 use crate::{
     app::App,
-    caller::Operator,
+    caller::VmOperator,
     conditional::IfMatch,
     extract::{Path, Query},
     idempotency::{Keyed, KeyedJson},
@@ -33,7 +33,7 @@ use waifud_model::{name::VmName, vm::Desired};
     responses((status = 200, body = VmUpdateAnswer),
         (status = "4XX", body = Problem, content_type = "application/problem+json")))]
 pub(super) async fn update(
-    Operator(caller): Operator,
+    VmOperator(caller): VmOperator,
     State(app): State<App>,
     Path(name): Path<VmName>,
     Query(query): Query<DryRunQuery>,
@@ -41,10 +41,10 @@ pub(super) async fn update(
     KeyedJson { key, body }: KeyedJson<VmUpdate>,
 ) -> Result<Response, Failure> {
     if query.dry_run {
-        let preview: VmUpdatePreview = vm_change::preview_update(&app, name, body, expect).await?;
+        let preview: VmUpdatePreview = vm_change::preview_update(&app, &caller.scope, name, body, expect).await?;
         return Ok(tagged(preview.vm.generation, Json(preview).into_response()));
     }
-    let done = vm_change::update(&app, &Author { actor: caller.actor, key }, name, body, expect).await?;
+    let done = vm_change::update(&app, &Author::new(caller, key), name, body, expect).await?;
     Ok(vm_changed(StatusCode::OK, done))
 }
 
@@ -53,7 +53,7 @@ pub(super) async fn update(
     responses((status = 202, body = Vm), (status = 200, body = Vm, description = "With `dry_run`: it could be deleted"),
         (status = "4XX", body = Problem, content_type = "application/problem+json")))]
 pub(super) async fn delete(
-    Operator(caller): Operator,
+    VmOperator(caller): VmOperator,
     State(app): State<App>,
     Path(name): Path<VmName>,
     Query(query): Query<DryRunQuery>,
@@ -61,10 +61,10 @@ pub(super) async fn delete(
     Keyed(key): Keyed,
 ) -> Result<Response, Failure> {
     if query.dry_run {
-        let vm = vm_change::preview_delete(&app, name, expect).await?;
+        let vm = vm_change::preview_delete(&app, &caller.scope, name, expect).await?;
         return Ok(tagged(vm.generation, Json(vm).into_response()));
     }
-    let done = vm_change::delete(&app, &Author { actor: caller.actor, key }, name, expect).await?;
+    let done = vm_change::delete(&app, &Author::new(caller, key), name, expect).await?;
     Ok(vm_changed(StatusCode::ACCEPTED, done))
 }
 
@@ -72,7 +72,7 @@ pub(super) async fn delete(
 #[utoipa::path(post, path = "/api/v1/vms/{name}/start", tag = "vms", params(("name" = String, Path)),
     responses((status = 200, body = Vm), (status = "4XX", body = Problem, content_type = "application/problem+json")))]
 pub(super) async fn start(
-    operator: Operator,
+    operator: VmOperator,
     app: State<App>,
     name: Path<VmName>,
     headers: HeaderMap,
@@ -86,7 +86,7 @@ pub(super) async fn start(
 #[utoipa::path(post, path = "/api/v1/vms/{name}/stop", tag = "vms", params(("name" = String, Path), GraceQuery),
     responses((status = 200, body = Vm), (status = "4XX", body = Problem, content_type = "application/problem+json")))]
 pub(super) async fn stop(
-    operator: Operator,
+    operator: VmOperator,
     app: State<App>,
     name: Path<VmName>,
     Query(query): Query<GraceQuery>,
@@ -101,7 +101,7 @@ pub(super) async fn stop(
 #[utoipa::path(post, path = "/api/v1/vms/{name}/pause", tag = "vms", params(("name" = String, Path)),
     responses((status = 200, body = Vm), (status = "4XX", body = Problem, content_type = "application/problem+json")))]
 pub(super) async fn pause(
-    operator: Operator,
+    operator: VmOperator,
     app: State<App>,
     name: Path<VmName>,
     headers: HeaderMap,
@@ -115,7 +115,7 @@ pub(super) async fn pause(
 #[utoipa::path(post, path = "/api/v1/vms/{name}/resume", tag = "vms", params(("name" = String, Path)),
     responses((status = 200, body = Vm), (status = "4XX", body = Problem, content_type = "application/problem+json")))]
 pub(super) async fn resume(
-    operator: Operator,
+    operator: VmOperator,
     app: State<App>,
     name: Path<VmName>,
     headers: HeaderMap,
@@ -127,7 +127,7 @@ pub(super) async fn resume(
 
 /// Where the cluster cannot agree now, the VM's node does it alone; the header `waifu-warning` then says so.
 async fn power(
-    Operator(caller): Operator,
+    VmOperator(caller): VmOperator,
     State(app): State<App>,
     Path(name): Path<VmName>,
     headers: HeaderMap,
@@ -135,7 +135,7 @@ async fn power(
     Keyed(key): Keyed,
     wish: Wish,
 ) -> Result<Response, Failure> {
-    let author = Author { actor: caller.actor.clone(), key };
+    let author = Author::new(caller.clone(), key);
     Ok(match vm_power::power(&app, &author, &caller, &headers, name, wish, expect).await? {
         Powered::Agreed(done) => vm_changed(StatusCode::OK, *done),
         Powered::Alone(vm) => warned(vm_power::ALONE, tagged(vm.generation, Json(vm).into_response())),
@@ -147,14 +147,14 @@ async fn power(
 #[utoipa::path(post, path = "/api/v1/vms/{name}/reboot", tag = "vms", params(("name" = String, Path), GraceQuery),
     responses((status = 200, body = Vm), (status = "4XX", body = Problem, content_type = "application/problem+json")))]
 pub(super) async fn reboot(
-    Operator(caller): Operator,
+    VmOperator(caller): VmOperator,
     State(app): State<App>,
     Path(name): Path<VmName>,
     Query(query): Query<GraceQuery>,
     expect: IfMatch,
     Keyed(key): Keyed,
 ) -> Result<Response, Failure> {
-    let done = vm_change::reboot(&app, &Author { actor: caller.actor, key }, name, query.grace, expect).await?;
+    let done = vm_change::reboot(&app, &Author::new(caller, key), name, query.grace, expect).await?;
     Ok(vm_changed(StatusCode::OK, done))
 }
 
@@ -163,13 +163,13 @@ pub(super) async fn reboot(
     request_body = VmRename,
     responses((status = 200, body = Vm), (status = "4XX", body = Problem, content_type = "application/problem+json")))]
 pub(super) async fn rename(
-    Operator(caller): Operator,
+    VmOperator(caller): VmOperator,
     State(app): State<App>,
     Path(name): Path<VmName>,
     expect: IfMatch,
     KeyedJson { key, body }: KeyedJson<VmRename>,
 ) -> Result<Response, Failure> {
-    let done = vm_change::rename(&app, &Author { actor: caller.actor, key }, name, body.name, expect).await?;
+    let done = vm_change::rename(&app, &Author::new(caller, key), name, body.name, expect).await?;
     Ok(vm_changed(StatusCode::OK, done))
 }
 
@@ -178,7 +178,7 @@ pub(super) async fn rename(
 #[utoipa::path(post, path = "/api/v1/vms/{name}/reinit", tag = "vms", params(("name" = String, Path), ReinitQuery),
     responses((status = 200, body = Vm), (status = "4XX", body = Problem, content_type = "application/problem+json")))]
 pub(super) async fn reinit(
-    Operator(caller): Operator,
+    VmOperator(caller): VmOperator,
     State(app): State<App>,
     Path(name): Path<VmName>,
     Query(query): Query<ReinitQuery>,
@@ -186,9 +186,9 @@ pub(super) async fn reinit(
     Keyed(key): Keyed,
 ) -> Result<Response, Failure> {
     if query.dry_run {
-        let vm = vm_change::preview_reinit(&app, name, query.template, expect).await?;
+        let vm = vm_change::preview_reinit(&app, &caller.scope, name, query.template, expect).await?;
         return Ok(tagged(vm.generation, Json(vm).into_response()));
     }
-    let author = Author { actor: caller.actor, key };
+    let author = Author::new(caller, key);
     Ok(vm_changed(StatusCode::OK, vm_change::reinit(&app, &author, name, query.template, expect).await?))
 }

@@ -3,7 +3,7 @@
 use super::answer::{changed, located, part, tagged};
 use crate::{
     app::App,
-    caller::{Operator, Viewer},
+    caller::{Viewer, VmOperator},
     extract::{Path, Query},
     idempotency::KeyedJson,
     ops::{Author, vm_create},
@@ -27,11 +27,11 @@ use waifud_api::{
 };
 use waifud_model::name::VmName;
 
-/// All VMs of the cluster, by name.
+/// All VMs of the cluster, by name; with a token that is for some VMs only, those.
 #[utoipa::path(get, path = "/api/v1/vms", tag = "vms", params(VmListQuery),
     responses((status = 200, body = Vec<Vm>), (status = "4XX", body = Problem, content_type = "application/problem+json")))]
 pub(super) async fn list(
-    _: Viewer,
+    Viewer(caller): Viewer,
     State(app): State<App>,
     Extension(list): Extension<Arc<VmList>>,
     Query(query): Query<VmListQuery>,
@@ -41,11 +41,11 @@ pub(super) async fn list(
         None => Filter::default(),
     };
     let page = PageQuery { limit: query.limit, after: query.after };
-    if filter.is_empty() && page.is_all() {
+    if filter.is_empty() && page.is_all() && caller.scope.is_whole() {
         let json = list.json(&app.consensus, app.observed()).await?;
         return Ok(([(header::CONTENT_TYPE, "application/json")], json).into_response());
     }
-    Ok(part(list.matching(&app.consensus, &app.observed(), &filter, &page).await?))
+    Ok(part(list.matching(&app.consensus, &app.observed(), &caller.scope, &filter, &page).await?))
 }
 
 /// Makes a VM, or with `dry_run` only says where it would go.
@@ -54,15 +54,15 @@ pub(super) async fn list(
         (status = "4XX", body = Problem, content_type = "application/problem+json"),
         (status = 503, body = Problem, content_type = "application/problem+json")))]
 pub(super) async fn create(
-    Operator(caller): Operator,
+    VmOperator(caller): VmOperator,
     State(app): State<App>,
     Query(query): Query<VmCreateQuery>,
     KeyedJson { key, body }: KeyedJson<VmCreate>,
 ) -> Result<Response, Failure> {
     if query.dry_run {
-        return Ok(Json(vm_create::preview(&app, body).await?).into_response());
+        return Ok(Json(vm_create::preview(&app, &caller.scope, body).await?).into_response());
     }
-    let done = vm_create::run(&app, &Author { actor: caller.actor, key }, body).await?;
+    let done = vm_create::run(&app, &Author::new(caller, key), body).await?;
     let (path, generation) = (paths::vm(paths::VM, &done.value.vm.name), done.value.vm.generation);
     Ok(tagged(generation, located(&path, changed(StatusCode::CREATED, done))))
 }
@@ -76,8 +76,9 @@ pub(super) async fn show(
     Path(name): Path<VmName>,
     headers: HeaderMap,
 ) -> Result<Response, Failure> {
-    let wanted = name.clone();
-    let (vm, node) = app.consensus.read(move |view| view::find_vm(view, &wanted)).await?.map_err(Failure::Missing)?;
+    let scope = caller.scope.clone();
+    let found = app.consensus.read(move |view| view::find_vm(view, &scope, &name)).await?;
+    let (vm, node) = found.map_err(Failure::Missing)?;
     let mut shown = view::vm(&vm, node, &app.observed());
     owner::complete(&app, &caller, &headers, &vm, &mut shown).await;
     Ok(tagged(shown.generation, Json(shown).into_response()))

@@ -11,6 +11,7 @@ use waifud_model::{
     event::{Change, Event, Place, SubjectKind},
     ids::NodeId,
     name::NodeName,
+    scope::Scope,
 };
 
 /// The nodes' names, for the actors of events.
@@ -55,8 +56,8 @@ pub(super) fn changes(changes: Vec<Change>, names: &Names) -> Vec<wire::Change> 
     changes.into_iter().map(|change| named(change, names)).collect()
 }
 
-/// Which events a request wants. Without `since` a list ends with the newest.
-pub(crate) fn query(view: &View<'_>, query: EventsQuery, limit: u32) -> Result<EventQuery, ReadError> {
+/// Which events a request of somebody with this scope wants. Without `since` a list ends with the newest.
+pub(crate) fn query(view: &View<'_>, scope: Scope, query: EventsQuery, limit: u32) -> Result<EventQuery, ReadError> {
     let EventsQuery { since, before, limit: _, kind, subject, actor } = query;
     Ok(EventQuery {
         after: since.map(|since| place(view, since)).transpose()?,
@@ -64,6 +65,7 @@ pub(crate) fn query(view: &View<'_>, query: EventsQuery, limit: u32) -> Result<E
         subject: subject.map(by_subject),
         actor: actor.map(|actor| by_actor(view, actor)).transpose()?,
         kinds: kind.map_or_else(Vec::new, |Kinds(kinds)| kinds),
+        scope,
         limit,
         newest: since.is_none(),
     })

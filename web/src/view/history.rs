@@ -4,6 +4,7 @@
 //! identity (templates, peers) by where one ended and the next began.
 
 use super::event::{self, Names};
+use std::collections::BTreeSet;
 use waifud_api::{
     history::{AuditEntry, AuditQuery, Effect, History, ObjectHistory},
     select::ObjectName,
@@ -13,21 +14,28 @@ use waifud_model::{
     event::{Event, EventKind, Place, Subject, SubjectKind},
     ids::TokenId,
     name::{NodeName, PeerName, TemplateName, VmName},
+    scope::Scope,
 };
 
 /// The history of a name: of its newest `limit` events before a place. None where there is no such object and never was, as
-/// far as is remembered.
+/// far as is remembered, or none that somebody with this scope may know of.
 pub(crate) fn history(
     view: &View<'_>,
+    scope: &Scope,
     object: &ObjectName,
     before: Option<waifud_api::event::Since>,
     limit: u32,
 ) -> Result<Option<History>, ReadError> {
     let living = living(view, object)?;
-    let mut keys = view.named(object.kind(), object.name())?;
-    if let Some(key) = living.as_ref().map(SubjectKey::from).filter(|key| !keys.contains(key)) {
-        keys.push(key);
+    let mut known: BTreeSet<SubjectKey> = view.named(object.kind(), object.name())?.into_iter().collect();
+    known.extend(living.as_ref().map(SubjectKey::from));
+    let mut keys = Vec::new();
+    for key in known {
+        if view.sees(scope, &key)? {
+            keys.push(key);
+        }
     }
+    let living = living.filter(|subject| keys.contains(&subject.into()));
     if keys.is_empty() {
         return Ok(None);
     }
@@ -114,6 +122,8 @@ pub(crate) fn audit(view: &View<'_>, query: AuditQuery, limit: u32) -> Result<Ve
         subject: subject.map(event::by_subject),
         actor: actor.map(|actor| event::by_actor(view, actor)).transpose()?,
         kinds: Vec::new(),
+        // Admins have none.
+        scope: Scope::default(),
         limit,
         newest: since.is_none(),
     };

@@ -28,6 +28,7 @@ use waifud_consensus::{
 use waifud_model::{
     ids::NodeId,
     name::{NodeName, VmName},
+    scope::Scope,
     vm::Vm,
 };
 
@@ -89,16 +90,17 @@ impl VmList {
         Ok(json)
     }
 
-    /// The VMs that match, by name: the part that is wanted.
+    /// The VMs of a scope that match, by name: the part that is wanted.
     pub(crate) async fn matching(
         &self,
         consensus: &Handle,
         observed: &Observed,
+        scope: &Scope,
         filter: &Filter,
         page: &PageQuery<VmName>,
     ) -> Result<Page<wire::Vm>, Failure> {
         let records = self.records(consensus).await?;
-        Ok(Page::of(records.shown(observed).filter(|vm| filter.matches(vm)), page))
+        Ok(Page::of(records.shown(observed).filter(|vm| scope.has(&vm.labels) && filter.matches(vm)), page))
     }
 }
 

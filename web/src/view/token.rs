@@ -35,5 +35,6 @@ pub(crate) fn api_token(token: &ApiToken) -> wire::ApiToken {
         role: token.role,
         expires_at: token.expires_at.map(Into::into),
         created_at: token.created_at.into(),
+        scope: token.scope.labels().clone(),
     }
 }

@@ -17,21 +17,36 @@ use waifud_model::{
     ids::NodeId,
     name::{NodeName, VmName},
     observed::VmState,
+    scope::Scope,
     vm::{ImageRef, Vm},
 };
 
-/// One VM and its owner's name. Where there is none, the failure names the nearest.
-pub(crate) fn find(view: &View<'_>, name: &VmName) -> Result<Result<(Vm, NodeName), Missing>, ReadError> {
-    if let Some(vm) = view.vm_by_name(name)?
+/// One VM and its owner's name. Where there is none, the failure names the nearest. For somebody with a scope there is none
+/// outside it, neither to be found nor to be named.
+pub(crate) fn find(
+    view: &View<'_>,
+    scope: &Scope,
+    name: &VmName,
+) -> Result<Result<(Vm, NodeName), Missing>, ReadError> {
+    if let Some(vm) = view.vm_by_name(name)?.filter(|vm| scope.has(&vm.spec.labels))
         && let Some(node) = view.node(vm.node)?
     {
         return Ok(Ok((vm, node.name)));
     }
-    let (names, vms) = (node_names(view)?, view.vm_names()?);
+    let (names, vms) = (node_names(view)?, names(view, scope)?);
     let similar = nearest(name.as_str(), vms.iter().map(|(vm, _)| vm.as_str()))
         .and_then(|near| vms.iter().find(|(vm, _)| vm.as_str() == near))
         .and_then(|(vm, node)| Some((vm.clone(), names.get(node)?.clone())));
     Ok(Err(Missing::Vm { name: name.clone(), similar }))
+}
+
+/// The names of all VMs of a scope, with their owners.
+fn names(view: &View<'_>, scope: &Scope) -> Result<Vec<(VmName, NodeId)>, ReadError> {
+    if scope.is_whole() {
+        return view.vm_names();
+    }
+    let within = view.vms_brief()?.into_iter().map(|brief| brief.vm).filter(|vm| scope.has(&vm.spec.labels));
+    Ok(within.map(|vm| (vm.name, vm.node)).collect())
 }
 
 pub(super) fn node_names(view: &View<'_>) -> Result<BTreeMap<NodeId, NodeName>, ReadError> {

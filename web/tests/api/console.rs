@@ -24,7 +24,7 @@ use waifud_api::{
     console::FromConsole,
     problem::{Problem, ProblemCode},
 };
-use waifud_model::{command::Actor, token};
+use waifud_model::{command::Actor, scope::Scope, token};
 use waifud_web::Caller;
 
 /// A house of three in which the first three VMs belong to n1, n2 and n3.
@@ -46,7 +46,8 @@ fn handshake(path: &str) -> http::request::Builder {
 }
 
 async fn ask(node: &Node, role: token::Role, request: http::request::Builder) -> Response<hyper::body::Incoming> {
-    ask_as(node, Caller { actor: Actor::Local { node: node.app.node, uid: 7 }, role }, request).await
+    let caller = Caller { actor: Actor::Local { node: node.app.node, uid: 7 }, role, scope: Scope::default() };
+    ask_as(node, caller, request).await
 }
 
 async fn ask_as(node: &Node, caller: Caller, request: http::request::Builder) -> Response<hyper::body::Incoming> {
@@ -170,7 +171,8 @@ async fn a_revoked_token_ends_what_its_bearer_looks_at() {
     for node in &house.nodes[..2] {
         let created = node.post("/api/v1/tokens", r#"{"role":"operator"}"#).await.json();
         let id = created["info"]["id"].as_str().unwrap();
-        let caller = Caller { actor: Actor::Token(id.parse().unwrap()), role: token::Role::Operator };
+        let actor = Actor::Token(id.parse().unwrap());
+        let caller = Caller { actor, role: token::Role::Operator, scope: Scope::default() };
         let open = async |what: &str| {
             let request = handshake(&format!("/api/v1/vms/vm-1/{what}"));
             timeout(DEADLINE, ask_as(node, caller.clone(), request)).await.expect("an answer in time")
@@ -187,7 +189,10 @@ async fn a_revoked_token_ends_what_its_bearer_looks_at() {
         next(&mut screen).await;
         for socket in [&mut console, &mut screen] {
             let Message::Close(Some(close)) = next(socket).await else { panic!("no farewell") };
-            assert_eq!((close.code, &*close.reason), (CloseCode::Policy, "the token was revoked or has expired"));
+            assert_eq!(
+                (close.code, &*close.reason),
+                (CloseCode::Policy, "the token was revoked, has expired or is not for this VM any more")
+            );
         }
         let read = timeout(DEADLINE, log.into_body().collect()).await.expect("the log ends").unwrap();
         assert_eq!(read.to_bytes(), LOG);

@@ -9,6 +9,7 @@ use waifud_model::{
     command::Actor,
     ids::Generation,
     observed::{VmObservation, VmState},
+    scope::Scope,
     token::Role,
 };
 use waifud_web::Caller;
@@ -17,7 +18,7 @@ fn live(path: &str) -> Request<axum::body::Body> {
     let mut request = get(path);
     request.headers_mut().insert("accept", "text/event-stream".parse().unwrap());
     let actor = Actor::Local { node: node_id(1), uid: 0 };
-    request.extensions_mut().insert(Caller { actor, role: Role::Viewer });
+    request.extensions_mut().insert(Caller { actor, role: Role::Viewer, scope: Scope::default() });
     request
 }
 

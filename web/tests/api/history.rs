@@ -6,6 +6,7 @@ use http::{Method, StatusCode};
 use serde_json::Value;
 use waifud_model::{
     command::{Actor, Command},
+    scope::Scope,
     token::Role,
 };
 
@@ -107,7 +108,8 @@ async fn the_audit_trail_says_who_did_what_as_what() {
     let node = &house.nodes[0];
     let made = node.post("/api/v1/tokens", r#"{"role":"operator","description":"the pipeline"}"#).await.json();
     let token = waifud_model::ids::TokenId::new(u64::from_str_radix(made["info"]["id"].as_str().unwrap(), 16).unwrap());
-    let caller = waifud_web::Caller { actor: Actor::Token(token.unwrap()), role: Role::Operator };
+    let actor = Actor::Token(token.unwrap());
+    let caller = waifud_web::Caller { actor, role: Role::Operator, scope: Scope::default() };
     let mut create = json(Method::POST, "/api/v1/vms", CREATE);
     create.extensions_mut().insert(caller);
     assert_eq!(node.send(create).await.status, StatusCode::CREATED);

@@ -15,6 +15,7 @@ mod nodes;
 mod pages;
 mod panel;
 mod problems;
+mod scope;
 mod slow;
 mod templates;
 mod tokens;

@@ -10,7 +10,7 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use std::{convert::Infallible, time::Duration};
 use tokio::time::{Instant, sleep};
-use waifud_model::{command::Actor, token::Role};
+use waifud_model::{command::Actor, scope::Scope, token::Role};
 use waifud_web::Caller;
 
 /// Sends `chunks`, each after so long a pause, and then nothing more for ever if it does not `end`.
@@ -23,7 +23,8 @@ async fn send(
     end: bool,
 ) -> (Response<Incoming>, Duration) {
     let node = &house.nodes[0];
-    let caller = Caller { actor: Actor::Local { node: node.app.node, uid: 0 }, role: Role::Admin };
+    let actor = Actor::Local { node: node.app.node, uid: 0 };
+    let caller = Caller { actor, role: Role::Admin, scope: Scope::default() };
     let (mut sender, _serving) = node.connect(caller).await;
     let body = stream::unfold(0, move |sent| async move {
         match sent < chunks {

@@ -9,6 +9,7 @@ use crate::{
     mesh::{MeshEnd, MeshKey, NetPeer},
     name::{NodeName, PeerName, TemplateName, VmName},
     node::{Arch, Capacity, Node},
+    scope::Scope,
     size::ByteSize,
     state::ClusterInfo,
     template::{ImageFormat, Source, TemplateVersion},
@@ -94,6 +95,7 @@ fn good() -> ClusterState {
         role: Role::Viewer,
         expires_at: None,
         created_at: T,
+        scope: Scope::default(),
     };
     ClusterState {
         cluster: Some(ClusterInfo {

@@ -2,13 +2,15 @@
 //! the very next one on.
 
 use super::super::{rows, stop::Stop, view::View};
-use waifud_model::{command::Actor, event::Authority, ids::NodeId, reject::Reject, time::Timestamp, token::Role};
+use waifud_model::{
+    command::Actor, event::Authority, ids::NodeId, reject::Reject, scope::Scope, time::Timestamp, token::Role,
+};
 
 /// What an actor may do at this point of the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Standing {
-    /// A person or their program.
-    Person(Authority),
+    /// A person or their program, and which VMs they may know of.
+    Person(Authority, Scope),
     /// A node, on its own account.
     Node(NodeId),
 }
@@ -24,7 +26,7 @@ impl Standing {
             Actor::Token(id) => view
                 .api_token(*id)?
                 .filter(|token| token.expires_at.is_none_or(|end| now < end))
-                .map(|token| Self::Person(Authority { role: token.role, token: Some(token.description) })),
+                .map(|token| Self::Person(Authority { role: token.role, token: Some(token.description) }, token.scope)),
         };
         standing.ok_or_else(|| Reject::UnknownActor.into())
     }
@@ -39,21 +41,29 @@ impl Standing {
     }
 
     fn local() -> Self {
-        Self::Person(Authority { role: Role::Admin, token: None })
+        Self::Person(Authority { role: Role::Admin, token: None }, Scope::default())
     }
 
     /// As what a person acts.
     pub(super) fn authority(&self) -> Option<&Authority> {
         match self {
-            Self::Person(authority) => Some(authority),
+            Self::Person(authority, _) => Some(authority),
             Self::Node(_) => None,
+        }
+    }
+
+    /// Which VMs a person may know of, where it is not all of them.
+    pub(super) fn scope(&self) -> Option<&Scope> {
+        match self {
+            Self::Person(_, scope) if !scope.is_whole() => Some(scope),
+            Self::Person(..) | Self::Node(_) => None,
         }
     }
 
     /// For what people do.
     pub(super) fn at_least(&self, needed: Role) -> Result<(), Reject> {
         match self {
-            Self::Person(person) if person.role >= needed => Ok(()),
+            Self::Person(person, _) if person.role >= needed => Ok(()),
             _ => Err(Reject::NotAllowed { needed }),
         }
     }
@@ -62,7 +72,7 @@ impl Standing {
     pub(super) fn at_least_or_owner(&self, needed: Role, owner: NodeId) -> Result<(), Reject> {
         match self {
             Self::Node(_) => self.owner(owner),
-            Self::Person(_) => self.at_least(needed),
+            Self::Person(..) => self.at_least(needed),
         }
     }
 
@@ -70,7 +80,7 @@ impl Standing {
     pub(super) fn admin_or_node(&self) -> Result<(), Reject> {
         match self {
             Self::Node(_) => Ok(()),
-            Self::Person(_) => self.at_least(Role::Admin),
+            Self::Person(..) => self.at_least(Role::Admin),
         }
     }
 
@@ -78,7 +88,7 @@ impl Standing {
     pub(super) fn node(&self) -> Result<NodeId, Reject> {
         match self {
             Self::Node(node) => Ok(*node),
-            Self::Person(_) => Err(Reject::NodesOnly),
+            Self::Person(..) => Err(Reject::NodesOnly),
         }
     }
 

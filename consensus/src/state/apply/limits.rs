@@ -9,10 +9,11 @@ use waifud_model::{
     network,
     node::{Capacity, Node},
     reject::Reject,
+    scope::Scope,
     size::ByteSize,
     template::{Source, TemplateVersion},
     time::Timestamp,
-    token::{ApiToken, JoinToken},
+    token::{ApiToken, JoinToken, Role},
     vm::VmSpec,
 };
 
@@ -30,6 +31,10 @@ const SSH_KEYS_BYTES: usize = 64 << 10;
 const DER_MAX: usize = 16 << 10;
 /// What a token is for, in a line.
 const DESCRIPTION_MAX: usize = 256;
+/// As many labels as tell teams, projects and stages apart; they travel with each request that a node passes on.
+const SCOPE_LABELS_MAX: usize = 8;
+/// What an event still shows as it is: whether a VM that is gone had a label is known from its events alone.
+const SCOPE_VALUE_MAX: usize = 256;
 /// What browsers and proxies take.
 const URL_MAX: usize = 4096;
 /// Nodes send what piled up in pieces of at most this many reports.
@@ -125,7 +130,24 @@ pub(super) fn api_token(token: &ApiToken, now: Timestamp) -> Result<(), Reject> 
     if token.description.len() > DESCRIPTION_MAX || token.description.chars().any(char::is_control) {
         return bad("description", format!("one line of at most {DESCRIPTION_MAX} bytes"));
     }
+    scope(&token.scope, token.role)?;
     token.expires_at.map_or(Ok(()), |end| expiry(end, now))
+}
+
+fn scope(scope: &Scope, role: Role) -> Result<(), Reject> {
+    if role == Role::Admin && !scope.is_whole() {
+        return bad("scope", "an admin may make tokens without one; give a scope to the role operator or viewer");
+    }
+    let count = scope.labels().iter().count();
+    if count > SCOPE_LABELS_MAX {
+        return bad("scope", format!("{count} labels given; at most {SCOPE_LABELS_MAX}"));
+    }
+    match scope.labels().iter().find(|(_, value)| value.len() > SCOPE_VALUE_MAX) {
+        Some((key, value)) => {
+            bad("scope", format!("the value of {key} has {} bytes; at most {SCOPE_VALUE_MAX}", value.len()))
+        }
+        None => Ok(()),
+    }
 }
 
 fn token_id(id: TokenId) -> Result<(), Reject> {

@@ -11,6 +11,7 @@ mod net_peers;
 mod nodes;
 mod power;
 mod reports;
+mod scope;
 mod templates;
 mod tokens;
 mod vms;
@@ -97,10 +98,12 @@ fn attempt(db: &Connection, index: i64, envelope: &Envelope) -> Result<Accepted,
     }
     let author = Author { actor, authority: standing.authority().cloned(), command: command.verb() };
     let mut work = Work { db, view, index, now, standing, trail: Trail::new(db, index, now, author) };
+    scope::before(&work, command)?;
     let reply = match command {
         Command::InitCluster(init) if !founded => cluster::init(&mut work, init)?,
         _ => dispatch(&mut work, command)?,
     };
+    scope::after(&work, &reply)?;
     work.trail.trim()?;
     requests::remember(db, &who, request, &reply, now)?;
     Ok(Accepted { reply, replayed: false })

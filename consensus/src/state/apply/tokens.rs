@@ -40,6 +40,9 @@ pub(super) fn create_api(work: &mut Work<'_>, token: &ApiToken) -> Result<Reply,
     if let Some(end) = token.expires_at {
         changes = changes.set("expires_at", end.0);
     }
+    for (key, value) in token.scope.labels().iter() {
+        changes = changes.set(&format!("scope.{key}"), value);
+    }
     work.trail.add(Subject::Token(token.id), EventKind::Created, changes)?;
     Ok(Reply::Done)
 }

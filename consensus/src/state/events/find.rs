@@ -10,12 +10,14 @@ use super::{
         view::View,
     },
     SubjectKey, number, place,
+    sight::Sight,
 };
 use rusqlite::{Row, ToSql, params, params_from_iter};
 use serde::Deserialize;
 use waifud_model::{
     command::Actor,
     event::{Authority, Change, Event, EventKind, Place, SubjectKind},
+    scope::Scope,
     time::Timestamp,
 };
 
@@ -34,6 +36,8 @@ pub struct EventQuery {
     pub actor: Option<ByActor>,
     /// Of which kinds; of all if it is empty.
     pub kinds: Vec<EventKind>,
+    /// Only about what the asker may know of: see [`View::sees`].
+    pub scope: Scope,
     /// How many at most.
     pub limit: u32,
     /// Where there are more than that: the newest of them, not the oldest.
@@ -43,8 +47,17 @@ pub struct EventQuery {
 impl EventQuery {
     /// All events, the oldest first, at most so many.
     #[must_use]
-    pub const fn first(limit: u32) -> Self {
-        Self { after: None, before: None, subject: None, actor: None, kinds: Vec::new(), limit, newest: false }
+    pub fn first(limit: u32) -> Self {
+        Self {
+            after: None,
+            before: None,
+            subject: None,
+            actor: None,
+            kinds: Vec::new(),
+            scope: Scope::default(),
+            limit,
+            newest: false,
+        }
     }
 
     /// All events, at most so many: the newest of them.
@@ -150,9 +163,21 @@ fn range(kind: SubjectKind) -> [Box<dyn ToSql>; 2] {
 pub(in crate::state) fn find(view: View<'_>, query: &EventQuery) -> Result<Vec<Event>, ReadError> {
     let Conditions { sql, mut values } = Conditions::of(query);
     let order = if query.newest { "DESC" } else { "ASC" };
-    values.push(Box::new(query.limit));
+    // SQLite does not know what a scope leaves out, so it cannot count what is left.
+    values.push(Box::new(if query.scope.is_whole() { query.limit.into() } else { -1_i64 }));
     let sql = format!("SELECT {COLUMNS} FROM events WHERE {sql} ORDER BY place {order} LIMIT ?");
-    let mut found = view.many(&sql, params_from_iter(values), read)?;
+    let mut sight = Sight::of(view, &query.scope);
+    let mut found = Vec::new();
+    view.each(&sql, params_from_iter(values), |row| {
+        if found.len() >= query.limit as usize {
+            return Ok(false);
+        }
+        let event = read(row)?;
+        if sight.has(&event.subject)? {
+            found.push(event);
+        }
+        Ok(true)
+    })?;
     if query.newest {
         found.reverse();
     }
@@ -164,9 +189,13 @@ pub(in crate::state) fn commands(view: View<'_>, query: &EventQuery) -> Result<V
     let Conditions { sql, values } = Conditions::of(query);
     let order = if query.newest { "DESC" } else { "ASC" };
     let sql = format!("SELECT {COLUMNS} FROM events WHERE {sql} AND person = 1 ORDER BY place {order}");
+    let mut sight = Sight::of(view, &query.scope);
     let mut found: Vec<Vec<Event>> = Vec::new();
     view.each(&sql, params_from_iter(values), |row| {
         let event = read(row)?;
+        if !sight.has(&event.subject)? {
+            return Ok(true);
+        }
         let enough = found.len() >= query.limit as usize;
         match found.last_mut() {
             Some(command) if command.last().is_some_and(|last| last.index == event.index) => command.push(event),

@@ -2,13 +2,16 @@
 //!
 //! ```text
 //!   apply ──> trail.rs   writes, bounds ──> table events ──> find.rs   reads: pages, filters, objects by name ──> View
+//!                                                               └─ sight.rs   what of it somebody may know of
 //! ```
 
 mod find;
+mod sight;
 mod trail;
 
 pub use find::{ByActor, BySubject, EventQuery};
 pub(super) use find::{before, commands, find, forgotten, named, newest};
+pub(super) use sight::sees;
 pub(super) use trail::{Author, Changes, Trail};
 
 use std::{

@@ -101,6 +101,12 @@ impl<'a> Cells<'a> {
         rmp_serde::from_slice(bytes).map_err(corrupt(self.table))
     }
 
+    /// The next cell, a MessagePack value or nothing.
+    pub(super) fn packed_or_none<T: DeserializeOwned>(&mut self) -> Result<Option<T>, ReadError> {
+        let bytes: Option<Vec<u8>> = self.plain()?;
+        bytes.map(|bytes| rmp_serde::from_slice(&bytes)).transpose().map_err(corrupt(self.table))
+    }
+
     /// What was made of a cell, if anything could be.
     pub(super) fn known<T>(&self, what: &'static str, value: Option<T>) -> Result<T, ReadError> {
         value.ok_or_else(|| corrupt(self.table)(OutOfRange { what }))

@@ -10,7 +10,7 @@ use waifud_model::{
 };
 
 pub(in super::super) const JOIN_COLUMNS: &str = "id, key, expires_at, uses_left, created_at";
-pub(in super::super) const API_COLUMNS: &str = "id, description, hash, role, expires_at, created_at";
+pub(in super::super) const API_COLUMNS: &str = "id, description, hash, role, expires_at, created_at, scope";
 
 /// The number that a token's id is kept as; ids that apply lets in are positive.
 pub(in super::super) fn key(token: TokenId) -> i64 {
@@ -62,12 +62,14 @@ pub(in super::super) fn read_api(row: &Row<'_>) -> Result<ApiToken, ReadError> {
         None => None,
         Some(time) => Some(Timestamp(cells.known("expires_at", time.ok())?)),
     };
-    Ok(ApiToken { id, description, hash, role, expires_at, created_at: cells.time()? })
+    let (created_at, scope) = (cells.time()?, cells.packed_or_none()?.unwrap_or_default());
+    Ok(ApiToken { id, description, hash, role, expires_at, created_at, scope })
 }
 
 pub(in super::super) fn insert_api(db: &Connection, token: &ApiToken) -> Result<(), Stop> {
     db.prepare_cached(
-        "INSERT INTO api_tokens (id, description, hash, role, expires_at, created_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        "INSERT INTO api_tokens (id, description, hash, role, expires_at, created_at, scope)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
     )?
     .execute(params![
         key(token.id),
@@ -76,6 +78,7 @@ pub(in super::super) fn insert_api(db: &Connection, token: &ApiToken) -> Result<
         token.role.word(),
         token.expires_at.map(|time| number("expires_at", time.0)).transpose()?,
         number("created_at", token.created_at.0)?,
+        Some(&token.scope).filter(|scope| !scope.is_whole()).map(rmp_serde::to_vec_named).transpose()?,
     ])?;
     Ok(())
 }

@@ -3,6 +3,7 @@
 mod changes;
 mod net_peers;
 mod nodes;
+mod scope;
 mod vms;
 
 use std::{
@@ -18,6 +19,7 @@ use waifud_model::{
     name::TemplateName,
     node::Node,
     reject::Reject,
+    scope::Scope,
     state::{ClusterInfo, ClusterState},
     time::Timestamp,
     token::{ApiToken, JoinToken, Role},
@@ -49,9 +51,10 @@ struct Remembered {
     until: Timestamp,
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 enum Who {
-    Person(Role),
+    /// And which VMs they may know of.
+    Person(Role, Scope),
     Node(NodeId),
 }
 
@@ -86,7 +89,9 @@ impl Reference {
         if let Some(known) = self.requests.get(&key) {
             return if known.body == request.body { Ok((known.reply.clone(), true)) } else { Err(Reject::KeyReused) };
         }
-        let reply = self.command(who, command)?;
+        self.before(&who, command)?;
+        let reply = self.command(who.clone(), command)?;
+        scope::after(&who, &reply)?;
         let lifetime = match request.origin {
             Origin::Client => Duration::from_hours(24),
             Origin::Internal => Duration::from_mins(10),
@@ -99,19 +104,21 @@ impl Reference {
         let Some(_) = self.state.cluster else {
             let Command::InitCluster(init) = command else { return Err(Reject::NotInitialised) };
             return match actor {
-                Actor::Local { node, .. } if *node == init.node.id => Ok(Who::Person(Role::Admin)),
+                Actor::Local { node, .. } if *node == init.node.id => Ok(Who::Person(Role::Admin, Scope::default())),
                 Actor::Node(node) if *node == init.node.id => Ok(Who::Node(*node)),
                 _ => Err(Reject::UnknownActor),
             };
         };
         match actor {
-            Actor::Local { node, .. } if self.state.nodes.contains_key(node) => Ok(Who::Person(Role::Admin)),
+            Actor::Local { node, .. } if self.state.nodes.contains_key(node) => {
+                Ok(Who::Person(Role::Admin, Scope::default()))
+            }
             Actor::Node(node) if self.state.nodes.contains_key(node) => Ok(Who::Node(*node)),
             Actor::Token(id) => match self.state.api_tokens.get(id) {
                 Some(ApiToken { expires_at: Some(end), .. }) if self.state.log_time >= *end => {
                     Err(Reject::UnknownActor)
                 }
-                Some(token) => Ok(Who::Person(token.role)),
+                Some(token) => Ok(Who::Person(token.role, token.scope.clone())),
                 None => Err(Reject::UnknownActor),
             },
             _ => Err(Reject::UnknownActor),
@@ -120,7 +127,7 @@ impl Reference {
 
     fn command(&mut self, who: Who, command: &Command) -> Result<Reply, Reject> {
         if self.state.cluster.is_some() {
-            self.may(who, command)?;
+            self.may(&who, command)?;
         }
         let now = self.state.log_time;
         match command {
@@ -180,6 +187,9 @@ impl Reference {
                 Ok(self.done(Subject::Token(token.id), EventKind::Created))
             }
             Command::CreateApiToken(token) => {
+                if token.role == Role::Admin && !token.scope.labels().is_empty() {
+                    return Err(bad("scope"));
+                }
                 self.check_token(token.id, token.expires_at)?;
                 self.state.api_tokens.insert(token.id, ApiToken { created_at: now, ..(**token).clone() });
                 Ok(self.done(Subject::Token(token.id), EventKind::Created))
@@ -287,16 +297,16 @@ impl Reference {
     }
 
     /// Who may do what, as one table.
-    fn may(&self, who: Who, command: &Command) -> Result<(), Reject> {
+    fn may(&self, who: &Who, command: &Command) -> Result<(), Reject> {
         let (role, owner) = match command {
             Command::InitCluster(_) => return Ok(()),
             Command::AddNode(_) => match who {
                 Who::Node(_) => return Ok(()),
-                Who::Person(_) => (Some(Role::Admin), None),
+                Who::Person(..) => (Some(Role::Admin), None),
             },
             Command::RaiseFeatureLevel(_) | Command::ReportVmEvents(_) => match who {
                 Who::Node(_) => return Ok(()),
-                Who::Person(_) => (None, None),
+                Who::Person(..) => (None, None),
             },
             Command::UpdateNode { node, .. }
             | Command::RotateNodeKey { node, .. }
@@ -321,19 +331,19 @@ impl Reference {
             Command::AddTemplateVersion(version) => (Some(Role::Operator), Some(version.origin)),
             Command::SetPower { vm, .. } | Command::RebootVm { vm, .. } => match (who, self.vm(*vm)) {
                 (Who::Node(_), vm) => (Some(Role::Operator), Some(vm?.node)),
-                (Who::Person(_), _) => (Some(Role::Operator), None),
+                (Who::Person(..), _) => (Some(Role::Operator), None),
             },
             Command::ConfirmVmGone { vm } => match who {
                 Who::Node(_) => (None, Some(self.vm(*vm)?.node)),
-                Who::Person(_) => (None, None),
+                Who::Person(..) => (None, None),
             },
         };
         match (who, role, owner) {
-            (Who::Person(has), Some(needed), _) if has >= needed => Ok(()),
-            (Who::Person(_), Some(needed), _) => Err(Reject::NotAllowed { needed }),
-            (Who::Person(_), None, _) => Err(Reject::NodesOnly),
-            (Who::Node(node), _, Some(owner)) if node == owner => Ok(()),
-            (Who::Node(node), _, Some(_)) => Err(Reject::NotYours(node)),
+            (Who::Person(has, _), Some(needed), _) if *has >= needed => Ok(()),
+            (Who::Person(..), Some(needed), _) => Err(Reject::NotAllowed { needed }),
+            (Who::Person(..), None, _) => Err(Reject::NodesOnly),
+            (Who::Node(node), _, Some(owner)) if *node == owner => Ok(()),
+            (Who::Node(node), _, Some(_)) => Err(Reject::NotYours(*node)),
             (Who::Node(_), Some(needed), None) => Err(Reject::NotAllowed { needed }),
             (Who::Node(_), None, None) => Ok(()),
         }

@@ -35,6 +35,7 @@ use waifud_model::{
     network,
     node::{Arch, Capacity},
     observed::VmObservation,
+    scope::Scope,
     size::ByteSize,
     time::Timestamp,
     token::{JoinToken, Role},
@@ -314,7 +315,7 @@ impl Node {
     /// Sends a request as a local user of this role.
     pub(crate) async fn call_as(&self, role: Role, mut request: Request<Body>) -> Answer {
         let actor = Actor::Local { node: self.app.node, uid: 0 };
-        request.extensions_mut().insert(Caller { actor, role });
+        request.extensions_mut().insert(Caller { actor, role, scope: Scope::default() });
         self.send(request).await
     }
 

@@ -129,7 +129,9 @@ impl Forwarder for End {
             std::future::pending::<()>().await;
         }
         request.headers_mut().insert("host", "peer".parse().unwrap());
-        let (mut sender, _) = node.connect(caller.clone()).await;
+        // As text, which is how it travels.
+        let caller = caller.to_string().parse().unwrap();
+        let (mut sender, _) = node.connect(caller).await;
         Ok(sender.send_request(request).await.unwrap().map(Body::new))
     }
 }
