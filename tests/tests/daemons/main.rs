@@ -9,6 +9,7 @@ mod garbage;
 mod openapi;
 mod quorum;
 mod rolling;
+mod scope;
 mod secrets;
 mod support;
 mod templates;

@@ -42,7 +42,7 @@ async fn the_server_is_what_its_document_says() -> Result<()> {
 }
 
 /// The certificate of the cluster's CA: the last of those that a node has.
-fn authority(identity: &Path) -> Result<String> {
+pub(crate) fn authority(identity: &Path) -> Result<String> {
     let begin = "-----BEGIN CERTIFICATE-----";
     for file in std::fs::read_dir(identity)? {
         let text = std::fs::read_to_string(file?.path())?;
