@@ -17,7 +17,7 @@ lab=(curl dnsmasq-base ebtables iproute2 iptables jq nftables
 panel=(nodejs npm)
 # The panel is looked at in a real browser; mmdebstrap makes the guest with cloud-init; the others stand for what an operator
 # has beside waifud: a cache, a laptop in the mesh, a client of guests, a terminal; Python runs the tool that tries the API.
-test=(chromium mmdebstrap e2fsprogs ovmf python3-venv redis-server wireguard-go wireguard-tools openssh-client ldnsutils tmux)
+test=(chromium mmdebstrap e2fsprogs ovmf python3-venv redis-server wireguard-go wireguard-tools openssh-client openssl ldnsutils tmux)
 # The Debian packages are tried in containers. From the suite of `virtual`: newer ones of libvirt bring it in their own version
 # of systemd.
 containers=(systemd-container)

@@ -13,3 +13,4 @@ mod scope;
 mod secrets;
 mod support;
 mod templates;
+mod tls;

@@ -2,9 +2,14 @@
 
 use super::support::{key, small, three_with_template};
 use anyhow::Result;
+use bytes::Bytes;
 use std::time::{Duration, Instant};
-use waifud_api::problem::ProblemCode;
-use waifud_tests::cluster::wait;
+use waifud_api::{
+    client::{RelayBody, RelayRequest, reqwest},
+    paths,
+    problem::{Problem, ProblemCode},
+};
+use waifud_tests::cluster::{Cluster, wait};
 
 /// "Within a second", and what a loaded machine adds to it.
 const HONEST: Duration = Duration::from_secs(3);
@@ -20,6 +25,10 @@ async fn a_lone_survivor_lists_and_refuses() -> Result<()> {
         (!status.quorum).then_some(())
     })
     .await?;
+
+    let (status, problem) = readiness(&cluster, 1).await?;
+    let problem: Problem = serde_json::from_str(&problem)?;
+    assert_eq!((status, problem.code, problem.errors[0].field.as_str()), (503, ProblemCode::NoQuorum, "quorum"));
 
     let begun = Instant::now();
     let listed = cluster.client(1).vms(&Default::default()).await?;
@@ -38,9 +47,23 @@ async fn a_lone_survivor_lists_and_refuses() -> Result<()> {
     cluster.start_daemon(2)?;
     let client = cluster.client(1);
     wait("a create to be taken again", async || client.create_vm(&small("again"), &key("again")).await.ok()).await?;
+    wait("the survivor to be ready", async || readiness(&cluster, 1).await.ok().filter(|(status, _)| *status == 200))
+        .await?;
     let names: Vec<_> = client.vms(&Default::default()).await?.value.into_iter().map(|vm| vm.name).collect();
     assert_eq!(names.iter().map(|n| n.as_str()).collect::<Vec<_>>(), ["again", "before"]);
     Ok(())
+}
+
+/// What a load balancer hears: status and body.
+async fn readiness(cluster: &Cluster, index: usize) -> Result<(u16, String)> {
+    let request = RelayRequest {
+        method: reqwest::Method::GET,
+        path: paths::READYZ.to_owned(),
+        headers: reqwest::header::HeaderMap::new(),
+        body: RelayBody::Whole(Bytes::new()),
+    };
+    let answer = cluster.client(index).relay(request).await?;
+    Ok((answer.status().as_u16(), answer.text().await?))
 }
 
 /// A leader that is cut off from the others: they go on without it; it refuses, and catches up when it is back.
