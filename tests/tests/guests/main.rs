@@ -7,6 +7,7 @@ mod cache;
 mod console;
 mod console_lost;
 mod datasources;
+mod disks;
 mod foreign;
 mod foreign_changes;
 mod guest;
