@@ -10,16 +10,19 @@ use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     time::timeout,
 };
+use waifud_cloudinit::{Documents, Instance, seed};
 use waifud_model::{
+    cloud_init::{CloudDefaults, CloudInit},
     hardware::{CpuModel, Firmware},
     ids::{ClusterId, Generation, VmId},
     node::Arch,
     size::ByteSize,
     template::ImageFormat,
+    time::Timestamp,
     vm::Mac,
 };
 use waifud_node::hypervisor::{
-    Accel, Adjustment, Boot, Card, Cpus, Disk, DiskCache, DomainSpec, DomainState, ExtraDisk, Hypervisor,
+    Accel, Adjustment, Boot, Card, Cpus, Disk, DiskCache, DomainSpec, DomainState, Drive, ExtraDisk, Hypervisor,
     HypervisorError, Libvirt, LibvirtConfig, Line, Live, LiveCard, Machine, Memory, Nic, Smbios, StartMode,
 };
 
@@ -93,6 +96,7 @@ impl Stage {
             cpu_model: CpuModel::default(),
             disks: Vec::new(),
             cd: None,
+            drive: Drive::Virtio,
             cards: Vec::new(),
             boot: Boot { reboots: 1, disk_life: 3 },
         }
@@ -274,17 +278,7 @@ async fn a_running_guest_takes_up_what_it_can() {
     }
     shell.until("ls /sys/block | grep -c vdb", "0").await;
 
-    // A CD is changed. This guest's kernel, made for clouds, has no driver for the drive.
-    let cds = ["a.iso", "b.iso"].map(|name| stage.dir.path().join(name));
-    for cd in &cds {
-        std::fs::write(cd, vec![0; 1 << 20]).unwrap();
-        stage.adjust(vm, Adjustment::Cd(Some(cd.clone()))).await;
-        stage.adjust(vm, Adjustment::Cd(Some(cd.clone()))).await;
-        assert_eq!(stage.live(vm).await.cd.as_ref(), Some(cd));
-    }
-    stage.adjust(vm, Adjustment::Cd(None)).await;
-    assert_eq!(stage.live(vm).await.cd, None);
-
+    cds(&stage, vm, &mut shell).await;
     cards(&stage, vm, &mut shell).await;
 
     // Held still, it does nothing; then it goes on.
@@ -310,6 +304,54 @@ async fn a_running_guest_takes_up_what_it_can() {
     stage.libvirt.define(&spec).await.unwrap();
     assert!(!stage.libvirt.find(vm).await.unwrap().unwrap().edited);
     stage.remove(vm).await;
+}
+
+/// A CD is put in, changed and taken out, and read in the guest. Its kernel is one that was made for clouds.
+async fn cds(stage: &Stage, vm: VmId, shell: &mut Shell) {
+    let cds = ["first", "second"].map(|name| (name, stage.dir.path().join(format!("{name}.iso"))));
+    shell.run("mkdir -p /cd").await;
+    for (name, cd) in &cds {
+        std::fs::write(cd, iso(name)).unwrap();
+        for _ in 0..2 {
+            stage.adjust(vm, Adjustment::Cd(Some(cd.clone()))).await;
+        }
+        assert_eq!(stage.live(vm).await.cd.as_ref(), Some(cd));
+        shell.until("mount -t iso9660 -o ro /dev/sr0 /cd 2>&1", "").await;
+        let read = shell.run("cat /cd/meta-data").await;
+        assert!(read.contains(name), "{read}");
+        // While it is read the guest keeps the drive shut.
+        let locked = stage.waits(vm, Adjustment::Cd(None)).await;
+        assert!(locked.contains("eject the CD there first"), "{locked}");
+        assert_eq!(shell.run("umount /cd 2>&1").await, "");
+    }
+    stage.adjust(vm, Adjustment::Cd(None)).await;
+    assert_eq!(stage.live(vm).await.cd, None);
+    let empty = shell.run("mount -t iso9660 -o ro /dev/sr0 /cd 2>&1 || echo nothing there").await;
+    assert!(empty.ends_with("nothing there"), "{empty}");
+}
+
+/// A CD with a file `meta-data` that has `name` in it.
+fn iso(name: &str) -> Vec<u8> {
+    let ip = Ipv4Addr::new(10, 77, 1, 2);
+    seed::image(&Documents::render(&Instance {
+        id: VmId::from_random([1; 16]),
+        instance: 1,
+        name: name.parse().unwrap(),
+        ip,
+        subnet: "10.77.1.0/24".parse().unwrap(),
+        gateway: Ipv4Addr::new(10, 77, 1, 1),
+        mac: Mac::of(ip),
+        dns: Vec::new(),
+        mtu: 1420,
+        arch: Arch::X86_64,
+        cpus: 1,
+        memory: ByteSize::mib(64),
+        cloud_init: CloudInit::default(),
+        defaults: CloudDefaults::default(),
+        node: "n1".parse().unwrap(),
+        template: "tiny".parse().unwrap(),
+        created_at: Timestamp(0),
+    }))
 }
 
 /// Cards are plugged in for as long as there is room, and one is unplugged.

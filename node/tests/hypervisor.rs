@@ -19,8 +19,8 @@ use waifud_model::{
     vm::Mac,
 };
 use waifud_node::hypervisor::{
-    Accel, Adjustment, Boot, Cpus, Disk, DiskCache, Domain, DomainEvent, DomainSpec, DomainState, Happening, Health,
-    Hypervisor, HypervisorError, Machine, Memory, Nic, OffReason, PauseReason, Smbios, StartMode,
+    Accel, Adjustment, Boot, Cpus, Disk, DiskCache, Domain, DomainEvent, DomainSpec, DomainState, Drive, Happening,
+    Health, Hypervisor, HypervisorError, Machine, Memory, Nic, OffReason, PauseReason, Smbios, StartMode,
     fake::FakeHypervisor,
     libvirt::{Libvirt, LibvirtConfig},
 };
@@ -66,6 +66,7 @@ fn spec(stage: &dyn Stage, seed: u8, generation: u64) -> DomainSpec {
         cpu_model: CpuModel::default(),
         disks: Vec::new(),
         cd: None,
+        drive: Drive::Plain,
         cards: Vec::new(),
         boot: Boot { reboots: 4, disk_life: 2 },
     }

@@ -13,8 +13,9 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
 images=$here/../../target/lab/images
 kernel_package=linux-image-cloud-amd64
 # What tiny/rc loads, and what that depends on.
-modules=(virtio_pci virtio_blk virtio_net virtio_balloon button evdev
-	virtio virtio_ring virtio_pci_legacy_dev virtio_pci_modern_dev failover net_failover)
+modules=(virtio_pci virtio_blk virtio_net virtio_balloon button evdev virtio_scsi sr_mod isofs
+	virtio virtio_ring virtio_pci_legacy_dev virtio_pci_modern_dev failover net_failover
+	scsi_common scsi_mod cdrom)
 
 die() { echo "tiny-image: $*" >&2 && exit 1; }
 

@@ -55,10 +55,21 @@ pub struct DomainSpec {
     pub disks: Vec<ExtraDisk>,
     /// The image in its CD drive, which is always there; absolute.
     pub cd: Option<PathBuf>,
+    /// What that drive hangs on.
+    pub drive: Drive,
     /// Network cards beside [`Self::nic`], in order.
     pub cards: Vec<Card>,
     /// Which start of the guest this definition is for; kept in its mark.
     pub boot: Boot,
+}
+
+/// What a CD drive hangs on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Drive {
+    /// On what the machine has always had. Every installer knows that.
+    Plain,
+    /// On virtual hardware, as the disks do. A kernel made for clouds knows nothing else: Debian's has no driver for SATA.
+    Virtio,
 }
 
 /// What the firmware says of the machine (SMBIOS type 1): by this cloud-init in a stock image knows whom to ask. The UUID is

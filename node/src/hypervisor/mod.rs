@@ -21,8 +21,8 @@ mod pty;
 mod xml;
 
 pub use domain::{
-    Accel, Card, Cpus, Disk, DiskCache, Domain, DomainEvent, DomainSpec, DomainState, ExtraDisk, Happening, Health,
-    Machine, Memory, Nic, OffReason, PauseReason, Smbios, Usage,
+    Accel, Card, Cpus, Disk, DiskCache, Domain, DomainEvent, DomainSpec, DomainState, Drive, ExtraDisk, Happening,
+    Health, Machine, Memory, Nic, OffReason, PauseReason, Smbios, Usage,
 };
 pub use error::{Cause, HypervisorError};
 pub use libvirt::{Libvirt, LibvirtConfig};

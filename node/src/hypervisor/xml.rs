@@ -11,7 +11,7 @@ use super::{
     mark::Mark,
 };
 use askama::Template;
-use devices::{CardXml, CdXml, DiskXml, path, render};
+use devices::{CardXml, CdXml, DiskXml, SCSI, drive, path, render};
 use std::path::Path;
 use waifud_model::{
     hardware::Firmware,
@@ -72,6 +72,8 @@ struct DomainXml<'a> {
     root: DiskXml<'a>,
     disks: Vec<DiskXml<'a>>,
     cd: CdXml<'a>,
+    /// Does the CD drive hang on virtio's SCSI?
+    scsi: bool,
     cards: Vec<CardXml<'a>>,
     seed_target: &'static str,
     seed: Option<&'a str>,
@@ -134,6 +136,7 @@ pub fn domain_xml(
         root: DiskXml::root(vm, &spec.disk)?,
         disks: spec.disks.iter().map(|extra| DiskXml::data(vm, extra)).collect::<Result<_, _>>()?,
         cd: CdXml::of(spec)?,
+        scsi: scsi(spec),
         cards: spec.cards.iter().map(CardXml::new).collect(),
         seed_target: SEED,
         seed,
@@ -149,12 +152,16 @@ fn ports(spec: &DomainSpec) -> usize {
         Machine::Pc => return 0,
         // The USB controller, the balloon, the random numbers.
         Machine::Q35 => 3,
-        // Those, and the CD drive's controller and the screen.
-        Machine::Virt => 5,
+        // Those, and the screen.
+        Machine::Virt => 4,
     };
     let cards = 1 + spec.cards.len();
     let disks = 1 + spec.disks.len() + usize::from(spec.seed.is_some());
-    chipset + usize::from(spec.agent) + cards + disks + SPARE_PORTS
+    chipset + usize::from(scsi(spec)) + usize::from(spec.agent) + cards + disks + SPARE_PORTS
+}
+
+fn scsi(spec: &DomainSpec) -> bool {
+    drive(spec).1 == SCSI
 }
 
 /// A text that XML can hold.

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     faults::lock,
-    hypervisor::{Adjustment, ExtraDisk, Hypervisor, HypervisorError, StartMode},
+    hypervisor::{Adjustment, Drive, ExtraDisk, Hypervisor, HypervisorError, StartMode},
     images::{ImageError, ImageStore},
     net::{GuestNetwork, NetworkError, Reservation},
     volumes::{Disks, VolumeError, Volumes},
@@ -198,7 +198,10 @@ impl Hands {
             Some(contents) => Some(self.volumes.write_seed(vm.id, contents).await?),
             None => None,
         };
-        let files = Files { root, disks, cd: self.cd(wanted).await?, seed };
+        // Who installs from a CD needs a drive that every installer knows; what was made from an image boots from virtio.
+        let installs = wanted.image.as_ref().is_some_and(|image| image.format == ImageFormat::Iso);
+        let drive = if installs { Drive::Plain } else { Drive::Virtio };
+        let files = Files { root, disks, cd: self.cd(wanted).await?, drive, seed };
         self.hypervisor.define(&self.shape.domain(vm, files, self.network.attachment())).await?;
         Ok(())
     }

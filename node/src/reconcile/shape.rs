@@ -2,7 +2,9 @@
 
 use crate::{
     console::SerialLogs,
-    hypervisor::{Accel, Boot, Card, Cpus, Disk, DiskCache, DomainSpec, ExtraDisk, Machine, Memory, Nic, Smbios},
+    hypervisor::{
+        Accel, Boot, Card, Cpus, Disk, DiskCache, DomainSpec, Drive, ExtraDisk, Machine, Memory, Nic, Smbios,
+    },
     net::Attachment,
     volumes::Volume,
 };
@@ -33,6 +35,8 @@ pub struct Files {
     pub disks: Vec<ExtraDisk>,
     /// What is in its CD drive.
     pub cd: Option<PathBuf>,
+    /// What its CD drive hangs on.
+    pub drive: Drive,
     /// Its seed, if it has one.
     pub seed: Option<PathBuf>,
 }
@@ -92,6 +96,7 @@ impl Shape {
             cpu_model: vm.spec.hardware.cpu_model.clone(),
             disks: files.disks,
             cd: files.cd,
+            drive: files.drive,
             cards: cards(vm),
             boot: Boot { reboots: vm.reboots, disk_life: vm.disk_life },
         }

@@ -5,7 +5,7 @@ use crate::{
     console::Consoles,
     faults::lock,
     hypervisor::{
-        Accel, Boot, Cpus, Disk, DiskCache, DomainSpec, Machine, Memory, Nic, Smbios, StartMode,
+        Accel, Boot, Cpus, Disk, DiskCache, DomainSpec, Drive, Machine, Memory, Nic, Smbios, StartMode,
         fake::{FakeHypervisor, HypervisorOp},
     },
 };
@@ -105,6 +105,7 @@ fn spec() -> DomainSpec {
         cpu_model: CpuModel::default(),
         disks: Vec::new(),
         cd: None,
+        drive: Drive::Plain,
         cards: Vec::new(),
         boot: Boot::default(),
     }

@@ -28,12 +28,13 @@ fn explain(message: &str) -> Cause {
 }
 
 /// What libvirt says where the guest, or how it was started, is in the way, and what that means.
-const NOT_LIVE: [(&str, &str); 5] = [
+const NOT_LIVE: [(&str, &str); 6] = [
     ("No more available PCI slots", "all its free slots are taken; it has new ones at its next start"),
     ("balloon driver", "no balloon driver runs in it"),
     ("unplug request timed out", "it did not let go in time"),
     ("already in the process of unplug", "it was asked to let go of it and has not done so"),
     ("is locked", "it has locked its CD drive: eject the CD there first"),
+    ("waiting to open tray", "it has locked its CD drive: eject the CD there first"),
 ];
 
 /// Why the guest cannot take something up while it runs; none if it is not the guest that is in the way.

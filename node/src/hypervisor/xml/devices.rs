@@ -1,7 +1,7 @@
 //! The devices that can be plugged into a running guest, as libvirt's XML: the same texts stand in a domain's.
 
 use super::{NOT_ABSOLUTE, absolute};
-use crate::hypervisor::{Card, Cause, Disk, DiskCache, DomainSpec, ExtraDisk, HypervisorError, Machine};
+use crate::hypervisor::{Card, Cause, Disk, DiskCache, DomainSpec, Drive, ExtraDisk, HypervisorError, Machine};
 use askama::Template;
 use std::path::Path;
 use waifud_model::{hardware::DISKS_MAX, ids::VmId, name::DiskName, template::ImageFormat};
@@ -10,6 +10,8 @@ use waifud_model::{hardware::DISKS_MAX, ids::VmId, name::DiskName, template::Ima
 pub(crate) const ROOT: &str = "vda";
 /// The name in libvirt of the disk with what cloud-init has to know: after every data disk's.
 pub(crate) const SEED: &str = "vdz";
+/// The bus whose controller, virtio's, has to be asked for.
+pub(super) const SCSI: &str = "scsi";
 /// libvirt's own filter that lets a guest send under its card's address only. What IP addresses it has in a network that is
 /// not ours is not ours to say.
 const LAN_FILTER: &str = "no-mac-spoofing";
@@ -27,12 +29,12 @@ pub(crate) fn data_slot(target: &str) -> Option<u8> {
     (0..).take(DISKS_MAX).find(|slot| data_target(*slot).as_deref() == Some(target))
 }
 
-/// Name and bus in libvirt of the CD drive: what the machine has always had, where it has something.
-const fn drive(machine: Machine) -> (&'static str, &'static str) {
-    match machine {
-        Machine::Q35 => ("sda", "sata"),
-        Machine::Pc => ("hda", "ide"),
-        Machine::Virt => ("sda", "scsi"),
+/// Name and bus in libvirt of the CD drive. The Arm machine has always had nothing.
+pub(super) const fn drive(spec: &DomainSpec) -> (&'static str, &'static str) {
+    match (spec.drive, spec.machine) {
+        (Drive::Plain, Machine::Q35) => ("sda", "sata"),
+        (Drive::Plain, Machine::Pc) => ("hda", "ide"),
+        (Drive::Virtio, _) | (_, Machine::Virt) => ("sda", SCSI),
     }
 }
 
@@ -95,7 +97,7 @@ pub(super) struct CdXml<'a> {
 
 impl<'a> CdXml<'a> {
     pub(super) fn of(spec: &'a DomainSpec) -> Result<Self, HypervisorError> {
-        let (target, bus) = drive(spec.machine);
+        let (target, bus) = drive(spec);
         Self::new(spec.vm, spec.cd.as_deref(), target, bus)
     }
 

@@ -1,7 +1,7 @@
 //! Tests of the XML given to libvirt, as whole documents.
 
 use super::{devices::data_target, *};
-use crate::hypervisor::{Boot, Card, Cpus, Disk, DiskCache, ExtraDisk, Memory, Nic, Smbios};
+use crate::hypervisor::{Boot, Card, Cpus, Disk, DiskCache, Drive, ExtraDisk, Memory, Nic, Smbios};
 use expect_test::expect_file;
 use std::{net::Ipv4Addr, path::PathBuf};
 use waifud_model::{
@@ -42,6 +42,7 @@ fn spec() -> DomainSpec {
         cpu_model: CpuModel::default(),
         disks: Vec::new(),
         cd: None,
+        drive: Drive::Plain,
         cards: Vec::new(),
         boot: Boot::default(),
     }
@@ -61,6 +62,7 @@ fn equipped() -> DomainSpec {
         cpu_model: "Skylake-Server".parse().unwrap(),
         disks: vec![disk(0, "db"), disk(15, "log")],
         cd: Some(PathBuf::from("/images/a & b.iso")),
+        drive: Drive::Virtio,
         cards: vec![card(1, "br0"), card(2, "br-lan.7")],
         boot: Boot { reboots: 3, disk_life: 2 },
         ..spec()
@@ -98,7 +100,7 @@ fn a_domain_with_everything() {
 fn what_is_plugged_in_is_what_the_domain_has() {
     let spec = equipped();
     let whole = xml(&spec, None);
-    let cd = cd_xml(spec.vm, spec.cd.as_deref(), "sda", "sata").unwrap();
+    let cd = cd_xml(spec.vm, spec.cd.as_deref(), "sda", "scsi").unwrap();
     let disks = spec.disks.iter().map(|extra| data_disk_xml(spec.vm, extra).unwrap());
     let cards = spec.cards.iter().map(|card| card_xml(spec.vm, card).unwrap());
     for device in disks.chain(cards).chain([cd]) {
