@@ -117,7 +117,7 @@ async fn contract(stage: &dyn Stage) {
     assert_eq!((domain.defined, domain.started, domain.ip), (Some(Generation(1)), None, first.nic.ip));
     let listed = hypervisor.list().await.unwrap();
     assert_eq!(listed.iter().map(|d| d.vm).collect::<Vec<_>>(), [second.vm, vm]);
-    assert_eq!(listed[1], Domain { edited: false, live: None, ..domain });
+    assert_eq!(listed[1], Domain { edited: false, disks: Vec::new(), live: None, ..domain });
     heard(&mut events, vm, Happening::Definition).await;
 
     // Started, and started again: that only notes the generation.

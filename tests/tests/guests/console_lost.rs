@@ -78,6 +78,8 @@ fn the_node_between_dies(cluster: &mut Cluster) -> Result<()> {
     command.env_clear().env("WAIFU_HOST", hosts).args(["console", "web-1", "--linger", "10m"]);
     let mut session = Session::start(command)?;
     session.types("")?;
+    // The shell that this starts takes what was typed before it asks for something for noise.
+    session.shows("# ")?;
     session.types("echo AB''CD")?;
     session.shows("ABCD")?;
     cluster.daemon(3).kill9()?;

@@ -49,7 +49,7 @@ pub struct Node {
     /// Instruction set.
     #[schema(value_type = schema::Arch)]
     pub arch: Arch,
-    /// For filters and placement.
+    /// For filters.
     #[schema(value_type = std::collections::BTreeMap<String, String>)]
     pub labels: Labels,
     /// The version of waifud it runs, if it has told.

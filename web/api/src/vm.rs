@@ -57,7 +57,7 @@ pub struct Vm {
     /// Its network card's address.
     #[schema(value_type = String)]
     pub mac: Mac,
-    /// For filters and placement.
+    /// For filters, and for what tokens are for that have a scope.
     #[schema(value_type = std::collections::BTreeMap<String, String>)]
     pub labels: Labels,
     /// What happens when it stops by itself.

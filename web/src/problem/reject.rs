@@ -188,7 +188,7 @@ fn objects(reject: &Reject, names: &Names) -> Problem {
         .with_remedy(format!("nothing is to be done; waifuctl create -t {template}")),
         Reject::TemplateInUse { template, count } => {
             Problem::new(ProblemCode::InUse, format!("template {template} is in use by {}", vms(*count)))
-                .with_remedy("delete them first: waifuctl list -o wide shows the template of each")
+                .with_remedy(format!("delete them first: waifuctl list template={template}"))
         }
         Reject::NoSuchPeer(_) | Reject::PeerTaken { .. } | Reject::NoPeerAddress => peers(reject),
         // The first table has the others; a reject that is in neither is told in apply's own words.

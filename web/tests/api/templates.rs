@@ -48,7 +48,7 @@ async fn versions_come_and_go() {
     node.post("/api/v1/vms", r#"{"template":"debian-12"}"#).await;
     expect![[r#"
         409 in_use: template debian-12 is in use by 1 VM
-        → delete them first: waifuctl list -o wide shows the template of each
+        → delete them first: waifuctl list template=debian-12
     "#]]
     .assert_eq(&node.call(delete("/api/v1/templates/debian-12")).await.told());
     for what in ["debian-12?dry_run=true", "nope?dry_run=true"] {

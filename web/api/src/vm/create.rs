@@ -57,7 +57,7 @@ pub struct VmCreate {
     #[serde(default)]
     #[schema(value_type = schema::Imds)]
     pub imds: Imds,
-    /// For filters and placement.
+    /// For filters, and for what tokens are for that have a scope.
     #[serde(default, skip_serializing_if = "Labels::is_empty")]
     #[schema(value_type = std::collections::BTreeMap<String, String>)]
     pub labels: Labels,
