@@ -11,7 +11,7 @@ use std::{
 use tempfile::TempDir;
 use waifud_api::exit::Exit;
 use waifud_tests::{
-    cluster::{Cluster, SOON},
+    cluster::{Cluster, SOON, wait},
     lab::{eventually, program},
 };
 
@@ -93,6 +93,10 @@ fn the_node_between_dies(cluster: &mut Cluster) -> Result<()> {
 
 /// Through a node that is not the owner, by a person elsewhere.
 async fn the_token_is_revoked(cluster: &Cluster) -> Result<()> {
+    // It has just started, and leads to nobody of whom it has not heard.
+    let through = cluster.client(3);
+    let heard = async || through.node(&"n2".parse().ok()?).await.ok()?.value.alive.then_some(());
+    wait("the node between to hear the owner", heard).await?;
     let files = tempfile::tempdir()?;
     let secret = files.path().join("token");
     fs::write(&secret, ctl(cluster, 1, &["token", "create", "--role", "operator"])?)?;
