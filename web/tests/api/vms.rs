@@ -1,6 +1,6 @@
 //! VMs: made, shown, started and stopped, deleted; and done once however often it is asked.
 
-use crate::house::{House, NOW, delete, get, json};
+use crate::house::{DEADLINE, House, NOW, Node, delete, get, json};
 use expect_test::expect;
 use http::Method;
 use waifud_api::vm::{Fetching, LastError, Vm};
@@ -14,6 +14,14 @@ use waifud_model::{
 use waifud_web::ports::Known;
 
 const WEB_1: &str = r##"{"name":"web-1","template":"tiny","cpus":2,"memory":"1G","labels":{"env":"prod"},"user_data":"#cloud-config\npackages: [vim]\n"}"##;
+
+/// A VM on a node, made through one that another has caught up with.
+async fn web_1(through: &Node, on: &str, other: &Node) -> Vm {
+    let created = through.post("/api/v1/vms", &format!(r#"{{"name":"web-1","template":"tiny","node":"{on}"}}"#)).await;
+    let index = created.header("waifu-index").parse().unwrap();
+    assert!(other.consensus.wait_applied(index, DEADLINE).await);
+    serde_json::from_value(created.json()["vm"].clone()).unwrap()
+}
 
 #[tokio::test]
 async fn a_vm_from_birth_to_death() {
@@ -265,13 +273,7 @@ async fn what_fits_nowhere_is_refused_with_the_reason_of_each_node() {
 async fn the_owner_tells_what_went_wrong() {
     let house = House::start(2).await;
     let [near, far] = [&house.nodes[0], &house.nodes[1]];
-    let created = near.post("/api/v1/vms", r#"{"name":"web-1","template":"tiny","node":"n2"}"#).await;
-    let vm: Vm = serde_json::from_value(created.json()["vm"].clone()).unwrap();
-    assert!(
-        far.consensus
-            .wait_applied(created.header("waifu-index").parse().unwrap(), std::time::Duration::from_secs(10))
-            .await
-    );
+    let vm = web_1(near, "n2", far).await;
 
     let failed = VmObservation::new(VmState::Failed, Generation(1), Timestamp(NOW.0 + 1));
     far.hear_of(2, vm.id, failed);
@@ -317,10 +319,7 @@ async fn the_owner_tells_what_went_wrong() {
 async fn the_owner_tells_how_far_a_template_is_on_its_way() {
     let house = House::start(2).await;
     let [near, far] = [&house.nodes[0], &house.nodes[1]];
-    let created = near.post("/api/v1/vms", r#"{"name":"web-1","template":"tiny","node":"n2"}"#).await;
-    let vm: Vm = serde_json::from_value(created.json()["vm"].clone()).unwrap();
-    let index = created.header("waifu-index").parse().unwrap();
-    assert!(far.consensus.wait_applied(index, std::time::Duration::from_secs(10)).await);
+    let vm = web_1(near, "n2", far).await;
     let half = Fetching { done: ByteSize::mib(1), total: ByteSize::mib(2) };
     far.images.fetching.lock().unwrap().insert(vm.template.version, half);
     assert_eq!(near.get("/api/v1/vms/web-1").await.json()["status"].get("fetching"), None, "it has not begun");
@@ -333,10 +332,7 @@ async fn the_owner_tells_how_far_a_template_is_on_its_way() {
 async fn power_goes_without_quorum_where_the_owner_is_reached() {
     let house = House::start(3).await;
     let [owner, other] = [&house.nodes[0], &house.nodes[1]];
-    let created = owner.post("/api/v1/vms", r#"{"name":"web-1","template":"tiny","node":"n1"}"#).await;
-    let vm: Vm = serde_json::from_value(created.json()["vm"].clone()).unwrap();
-    let index = created.header("waifu-index").parse().unwrap();
-    assert!(other.consensus.wait_applied(index, std::time::Duration::from_secs(10)).await);
+    let vm = web_1(owner, "n1", other).await;
     house.lose_quorum();
 
     let stopped = owner.post("/api/v1/vms/web-1/stop?grace=5", "").await;
