@@ -201,6 +201,26 @@ impl<'a> View<'a> {
         }
     }
 
+    /// The VMs that would go with a member, or why it cannot be removed.
+    ///
+    /// # Errors
+    /// If the state cannot be read.
+    pub fn try_remove_node(&self, node: NodeId, force: bool) -> Result<Result<Vec<Vm>, Reject>, ReadError> {
+        super::apply::removable(*self, node, force)
+    }
+
+    /// Why a template that is there, or that version of it, cannot be deleted.
+    ///
+    /// # Errors
+    /// If the state cannot be read.
+    pub fn try_delete_template(
+        &self,
+        template: &TemplateName,
+        version: Option<Blake3>,
+    ) -> Result<Result<(), Reject>, ReadError> {
+        super::apply::unused(*self, template, version)
+    }
+
     /// All join tokens, used up and expired ones too, by id.
     pub fn join_tokens(&self) -> Result<Vec<JoinToken>, ReadError> {
         let sql = format!("SELECT {} FROM join_tokens ORDER BY id", token::JOIN_COLUMNS);

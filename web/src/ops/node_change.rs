@@ -4,7 +4,7 @@ use super::propose::{self, Author, Done};
 use crate::{
     app::App,
     conditional::{IfRevision, Revision},
-    problem::{Failure, Names},
+    problem::Failure,
     view,
 };
 use waifud_api::node as wire;
@@ -12,7 +12,7 @@ use waifud_model::{
     command::{Command, Reply},
     ids::NodeId,
     name::NodeName,
-    reject::Reject,
+    scope::Scope,
 };
 
 /// Lets new VMs on a node, or keeps them off it.
@@ -68,14 +68,11 @@ pub(crate) async fn remove(
 /// Only says whether [`remove`] would.
 pub(crate) async fn preview_remove(app: &App, name: NodeName, force: bool, expect: IfRevision) -> Result<(), Failure> {
     let node = id(app, name, expect).await?;
-    let (nodes, vms) = app.consensus.read(move |view| Ok((view.nodes()?, view.vms_on(node)?.len()))).await?;
-    let reject = match (nodes.len(), vms) {
-        (1, _) => Reject::LastNode,
-        (_, 1..) if !force => Reject::NodeHasVms { node, count: u32::try_from(vms).unwrap_or(u32::MAX) },
-        _ => return Ok(()),
-    };
-    let names = Names { nodes: nodes.into_iter().map(|node| (node.id, node.name)).collect(), ..Names::default() };
-    Err(Failure::Rejected { reject, names })
+    match app.consensus.read(move |view| view.try_remove_node(node, force)).await? {
+        Ok(_) => Ok(()),
+        // Nobody with a scope may ask.
+        Err(reject) => Err(propose::rejected(&app.consensus, &Scope::default(), reject).await),
+    }
 }
 
 /// The node, if it is the one that was seen.

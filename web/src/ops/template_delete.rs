@@ -1,14 +1,9 @@
 //! Away with a template, or with one of its versions. The nodes drop the bytes when they see it in the log.
 
 use super::propose::{Author, Done};
-use crate::{
-    app::App,
-    conditional::IfRevision,
-    problem::{Failure, Names},
-    view,
-};
+use crate::{app::App, conditional::IfRevision, problem::Failure, view};
 use waifud_api::template::{TemplateSelector, VersionPrefix};
-use waifud_model::{command::Command, name::TemplateName, reject::Reject};
+use waifud_model::{command::Command, name::TemplateName};
 
 /// Deletes `template`, or only the version that `version` stands for.
 pub(crate) async fn run(
@@ -37,28 +32,26 @@ pub(crate) async fn run(
     Ok(Done { index: committed.index, replayed: committed.replayed, value: () })
 }
 
-/// Only says whether [`run`] would: no VM may stand on what goes.
+/// Only says whether [`run`] would.
 pub(crate) async fn preview(
     app: &App,
     template: TemplateName,
     version: Option<VersionPrefix>,
     expect: IfRevision,
 ) -> Result<(), Failure> {
-    let selector = TemplateSelector { name: template.clone(), version };
+    let selector = TemplateSelector { name: template, version };
     expect.settle(&app.consensus).await?;
     let read = app.consensus.read(move |view| {
         let versions = view.template_versions(&selector.name)?;
         Ok(match view::resolve_template(view, &selector)? {
             Ok(found) => {
-                Ok((view.vms_from(&selector.name, selector.version.as_ref().map(|_| found.version))?, versions))
+                let version = selector.version.as_ref().map(|_| found.version);
+                Ok((view.try_delete_template(&selector.name, version)?, versions))
             }
             Err(failure) => Err(failure),
         })
     });
-    let (count, versions) = read.await??;
+    let (outcome, versions) = read.await??;
     expect.check(&view::template_revision(&versions)?)?;
-    match count {
-        0 => Ok(()),
-        count => Err(Failure::Rejected { reject: Reject::TemplateInUse { template, count }, names: Names::default() }),
-    }
+    outcome.map_err(Failure::rejected)
 }

@@ -24,13 +24,13 @@ use super::{
     view::View,
 };
 use actor::Standing;
-pub(super) use changes::trial;
 use rusqlite::Connection;
 use waifud_model::{
     command::{Command, Envelope, Reply},
     reject::Reject,
     time::Timestamp,
 };
+pub(super) use {changes::trial, nodes::removable, templates::unused};
 
 /// The highest feature level that this build knows. A leader must not propose a higher one.
 pub const FEATURE_LEVEL: u32 = 1;

@@ -18,6 +18,7 @@ use waifud_model::{
     node::{Capacity, Node},
     reject::Reject,
     token::Role,
+    vm::Vm,
 };
 
 fn subject(node: &Node) -> Subject {
@@ -190,20 +191,28 @@ fn change(work: &mut Work<'_>, node: Node, changes: Changes) -> Result<Reply, St
     Ok(Reply::Node(Box::new(node)))
 }
 
+/// The VMs that would go with the member, if it may go.
+pub(in super::super) fn removable(
+    view: View<'_>,
+    id: NodeId,
+    force: bool,
+) -> Result<Result<Vec<Vm>, Reject>, ReadError> {
+    if view.nodes()?.len() == 1 {
+        return Ok(Err(Reject::LastNode));
+    }
+    let vms = view.vms_on(id)?;
+    if !vms.is_empty() && !force {
+        let count = u32::try_from(vms.len()).unwrap_or(u32::MAX);
+        return Ok(Err(Reject::NodeHasVms { node: id, count }));
+    }
+    Ok(Ok(vms))
+}
+
 /// With force its VMs go with it: they ran on its disks. Their names and addresses are free at once.
 pub(super) fn remove(work: &mut Work<'_>, id: NodeId, force: bool) -> Result<Reply, Stop> {
     work.standing.at_least_or_owner(Role::Admin, id)?;
     let node = find(work.view, id)?;
-    let members = work.view.nodes()?.len();
-    if members == 1 {
-        return Err(Reject::LastNode.into());
-    }
-    let vms = work.view.vms_on(id)?;
-    if !vms.is_empty() && !force {
-        let count = u32::try_from(vms.len()).unwrap_or(u32::MAX);
-        return Err(Reject::NodeHasVms { node: id, count }.into());
-    }
-    for vm in &vms {
+    for vm in &removable(work.view, id, force)?? {
         super::vms::drop_row(work, vm)?;
     }
     rows::node::delete(work.db, id)?;

@@ -1,7 +1,7 @@
 //! Template versions: added, deleted. A template is there as long as it has a version.
 
 use super::{
-    super::{events::Changes, rows, stop::Stop},
+    super::{events::Changes, read::ReadError, rows, stop::Stop, view::View},
     Work, limits,
 };
 use waifud_model::{
@@ -54,10 +54,7 @@ pub(super) fn delete(work: &mut Work<'_>, template: &TemplateName, version: Opti
     if let Some(version) = version.filter(|_| doomed.is_empty()) {
         return Err(Reject::NoSuchVersion { template: template.clone(), version }.into());
     }
-    let count = work.view.vms_from(template, version)?;
-    if count > 0 {
-        return Err(Reject::TemplateInUse { template: template.clone(), count }.into());
-    }
+    unused(work.view, template, version)??;
     let mut changes = Changes::none();
     for found in &doomed {
         rows::template::delete(work.db, template, found.version)?;
@@ -66,6 +63,18 @@ pub(super) fn delete(work: &mut Work<'_>, template: &TemplateName, version: Opti
     let kind = if doomed.len() == versions.len() { EventKind::Deleted } else { EventKind::Changed };
     work.trail.add(Subject::Template(template.clone()), kind, changes)?;
     Ok(Reply::Done)
+}
+
+/// No VM may stand on what goes.
+pub(in super::super) fn unused(
+    view: View<'_>,
+    template: &TemplateName,
+    version: Option<Blake3>,
+) -> Result<Result<(), Reject>, ReadError> {
+    Ok(match view.vms_from(template, version)? {
+        0 => Ok(()),
+        count => Err(Reject::TemplateInUse { template: template.clone(), count }),
+    })
 }
 
 /// An URL without what lets its bearer in: user and password before the host, the signature after the question mark.
