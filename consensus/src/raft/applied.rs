@@ -11,16 +11,16 @@ use crate::{
     config::Storage,
     database::{Counters, DatabaseError, Halted, Readers, Writer},
     snapshot::{self, SnapshotFile, Snapshots},
-    state::{self, View},
+    state::{self, Ledger, View},
 };
 use openraft::{EntryPayload, entry::RaftEntry};
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 use serde::{Serialize, de::DeserializeOwned};
 use std::{
     fs::File,
-    io,
+    io, mem,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 use tokio::sync::watch;
 use waifud_model::time::Timestamp;
@@ -48,6 +48,8 @@ pub(crate) struct AppliedState {
     writer: Writer,
     readers: Readers,
     progress: Arc<Mutex<Progress>>,
+    /// What the writer's connection remembers. Taken while it works, so that what fails leaves none behind.
+    ledger: Arc<Mutex<Ledger>>,
     applied: watch::Sender<Applied>,
 }
 
@@ -75,6 +77,7 @@ impl AppliedState {
                 state::open_reader(&reader_path).map_err(|error| DatabaseError::Corrupt(crate::database::chain(&error)))
             }),
             progress: Arc::new(Mutex::new(progress)),
+            ledger: Arc::default(),
             applied: watch::Sender::new(applied),
         })
     }
@@ -101,7 +104,7 @@ impl AppliedState {
 
     /// How far it is.
     pub(crate) fn progress(&self) -> Progress {
-        self.progress.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.progress).clone()
     }
 
     /// Finishes what is queued and closes the file.
@@ -113,16 +116,28 @@ impl AppliedState {
     /// Applies entries in one transaction.
     pub(crate) async fn apply(&self, entries: Vec<Entry>) -> Result<Vec<Outcome>, Arc<DatabaseError>> {
         let before = self.progress();
-        let (outcomes, progress, applied) = self.writer.alone(move |db| batch(db, &entries, before)).await?;
+        let ledger = self.ledger.clone();
+        let (outcomes, progress, applied) = self
+            .writer
+            .alone(move |db| {
+                let mut taken = mem::take(&mut *lock(&ledger));
+                let done = batch(db, &mut taken, &entries, before)?;
+                *lock(&ledger) = taken;
+                Ok(done)
+            })
+            .await?;
         self.moved(progress, applied);
         Ok(outcomes)
     }
 
     /// Replaces everything by what a snapshot holds, after making sure that the file is there to stay.
     pub(crate) async fn install(&self, snapshots: Snapshots, file: SnapshotFile) -> Result<(), Arc<DatabaseError>> {
+        let ledger = self.ledger.clone();
         let (progress, applied) = self
             .writer
             .alone(move |db| {
+                // It is about what goes.
+                *lock(&ledger) = Ledger::default();
                 file.verify()?;
                 let kept = snapshots.keep(file)?;
                 snapshot::install(db, kept.path())?;
@@ -153,9 +168,13 @@ impl AppliedState {
     }
 
     fn moved(&self, progress: Progress, applied: Applied) {
-        *self.progress.lock().unwrap_or_else(PoisonError::into_inner) = progress;
+        *lock(&self.progress) = progress;
         self.applied.send_replace(applied);
     }
+}
+
+fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What a snapshot or a state says of itself.
@@ -174,6 +193,7 @@ fn applied(db: &Connection, progress: &Progress) -> Result<Applied, DatabaseErro
 
 fn batch(
     db: &mut Connection,
+    ledger: &mut Ledger,
     entries: &[Entry],
     before: Progress,
 ) -> Result<(Vec<Outcome>, Progress, Applied), DatabaseError> {
@@ -185,7 +205,7 @@ fn batch(
     for entry in entries {
         outcomes.push(match &entry.payload {
             EntryPayload::Blank => Outcome::Nothing,
-            EntryPayload::Normal(logged) => command(&tx, entry.index(), logged)?,
+            EntryPayload::Normal(logged) => command(&tx, ledger, entry.index(), logged)?,
             EntryPayload::Membership(membership) => {
                 progress.membership = StoredMembership::new(Some(entry.log_id()), membership.clone());
                 put(&tx, "membership", &MembersAt::from(&progress.membership))?;
@@ -197,16 +217,17 @@ fn batch(
     if let Some(last) = progress.last {
         put(&tx, "last_applied", &Position::from(last))?;
     }
-    let applied = applied(&tx, &progress)?;
+    let index = progress.last.map_or(0, |id| id.index());
+    let at = ledger.log_time(&tx).map_err(|error| DatabaseError::Apply { index, source: error.into() })?;
     tx.commit().map_err(DatabaseError::sqlite("commit applied entries"))?;
-    Ok((outcomes, progress, applied))
+    Ok((outcomes, progress, Applied { index, at }))
 }
 
-fn command(tx: &Transaction<'_>, index: u64, logged: &Logged) -> Result<Outcome, DatabaseError> {
+fn command(tx: &Transaction<'_>, ledger: &mut Ledger, index: u64, logged: &Logged) -> Result<Outcome, DatabaseError> {
     let halt = |source: Box<dyn std::error::Error + Send + Sync>| DatabaseError::Apply { index, source };
     // A command that does not read is a newer build's. Skipping it would make this state differ from the others'.
     let envelope = logged.decode().map_err(|error| halt(error.into()))?;
-    match state::apply(tx, index, &envelope).map_err(|error| halt(error.into()))? {
+    match state::apply(tx, ledger, index, &envelope).map_err(|error| halt(error.into()))? {
         Ok(accepted) => Ok(Outcome::Accepted { reply: accepted.reply, replayed: accepted.replayed }),
         Err(reject) => Ok(Outcome::Rejected(reject)),
     }

@@ -66,51 +66,68 @@ pub(super) fn find(
 /// Remembers a reply.
 pub(super) fn remember(
     db: &Connection,
+    ends: &mut Ends,
     actor: &str,
     request: &RequestKey,
     reply: &Reply,
     now: Timestamp,
 ) -> Result<(), Stop> {
     let reply = rmp_serde::to_vec_named(reply)?;
-    let before = edge(View::new(db), request.origin, NEWEST)?;
-    let (count, bytes) = before.map_or((0, 0), |row| (row.number, row.bytes));
+    let row = ends.of(request.origin);
+    let (count, bytes) = row.map_or((0, 0), |row| (row.newest.number, row.newest.bytes));
+    let newest = Edge { number: count + 1, bytes: bytes + number("reply", reply.len() as u64)?, at: now };
     db.prepare_cached(
         "INSERT INTO requests (origin, number, bytes, actor, key, body, reply, at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
     )?
     .execute(params![
         request.origin.word(),
-        count + 1,
-        bytes + number("reply", reply.len() as u64)?,
+        newest.number,
+        newest.bytes,
         actor,
         request.key,
         request.body.0,
         reply,
         number("at", now.0)?,
     ])?;
+    *row = Some(Span { oldest: row.map_or(newest, |row| row.oldest), newest });
     Ok(())
 }
 
 /// Forgets what is beyond the bounds, and makes room for one more.
-pub(super) fn forget(db: &Connection, now: Timestamp) -> Result<(), Stop> {
-    let view = View::new(db);
+pub(super) fn forget(db: &Connection, ends: &mut Ends, now: Timestamp) -> Result<(), Stop> {
     for origin in Origin::ALL.iter().copied() {
         let bounds = bounds(origin);
-        while let Some(oldest) = edge(view, origin, OLDEST)? {
-            let newest = edge(view, origin, NEWEST)?;
-            let within = |newest: Edge| {
-                newest.number - oldest.number < bounds.number - 1 && newest.bytes - oldest.bytes < bounds.bytes
-            };
-            if now.since(oldest.at) < bounds.lifetime && newest.is_none_or(within) {
+        let row = ends.of(origin);
+        while let Some(Span { oldest, newest }) = *row {
+            let within =
+                newest.number - oldest.number < bounds.number - 1 && newest.bytes - oldest.bytes < bounds.bytes;
+            if now.since(oldest.at) < bounds.lifetime && within {
                 break;
             }
             db.prepare_cached("DELETE FROM requests WHERE origin = ?1 AND number = ?2")?
                 .execute(params![origin.word(), oldest.number])?;
+            *row = edge(View::new(db), origin, OLDEST)?.map(|oldest| Span { oldest, newest });
         }
     }
     Ok(())
 }
 
+/// Where each origin's row begins and ends.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ends {
+    client: Option<Span>,
+    internal: Option<Span>,
+}
+
+/// The ends of one origin's row; it may be one and the same request.
+#[derive(Debug, Clone, Copy)]
+struct Span {
+    oldest: Edge,
+    newest: Edge,
+}
+
 /// A remembered request at one end of its origin's row.
+#[derive(Debug, Clone, Copy)]
 struct Edge {
     number: i64,
     bytes: i64,
@@ -119,6 +136,23 @@ struct Edge {
 
 const OLDEST: &str = "SELECT number, bytes, at FROM requests WHERE origin = ?1 ORDER BY number LIMIT 1";
 const NEWEST: &str = "SELECT number, bytes, at FROM requests WHERE origin = ?1 ORDER BY number DESC LIMIT 1";
+
+impl Ends {
+    pub(super) fn read(view: View<'_>) -> Result<Self, ReadError> {
+        let span = |origin| {
+            let (oldest, newest) = (edge(view, origin, OLDEST)?, edge(view, origin, NEWEST)?);
+            Ok::<_, ReadError>(oldest.zip(newest).map(|(oldest, newest)| Span { oldest, newest }))
+        };
+        Ok(Self { client: span(Origin::Client)?, internal: span(Origin::Internal)? })
+    }
+
+    const fn of(&mut self, origin: Origin) -> &mut Option<Span> {
+        match origin {
+            Origin::Client => &mut self.client,
+            Origin::Internal => &mut self.internal,
+        }
+    }
+}
 
 fn edge(view: View<'_>, origin: Origin, sql: &'static str) -> Result<Option<Edge>, ReadError> {
     view.one(sql, [origin.word()], |row| {

@@ -2,7 +2,7 @@
 
 use rusqlite::Connection;
 use std::path::Path;
-use waifud_consensus::state::{self, Accepted, Halt};
+use waifud_consensus::state::{self, Accepted, Halt, Ledger};
 use waifud_model::{
     change::{Patch, VmChange},
     cloud_init::{CloudInit, UserData},
@@ -211,6 +211,7 @@ pub(crate) fn envelope(actor: Actor, key: &str, at: Timestamp, command: Command)
 /// A `state.db` in memory and the log that it was made by.
 pub(crate) struct Bench {
     pub(crate) db: Connection,
+    pub(crate) ledger: Ledger,
     pub(crate) index: u64,
     pub(crate) at: Timestamp,
 }
@@ -218,7 +219,12 @@ pub(crate) struct Bench {
 impl Bench {
     /// An empty state.
     pub(crate) fn empty() -> Self {
-        Self { db: state::open(Path::new(":memory:")).unwrap(), index: 0, at: START }
+        Self::on(Path::new(":memory:"))
+    }
+
+    /// An empty state in a file.
+    pub(crate) fn on(path: &Path) -> Self {
+        Self { db: state::open(path).unwrap(), ledger: Ledger::default(), index: 0, at: START }
     }
 
     /// A cluster of `nodes` nodes with template 0 in version 0, join token 100, and API tokens 10 (viewer), 11 (operator) and 12 (admin).
@@ -234,10 +240,16 @@ impl Bench {
         state::View::new(&self.db)
     }
 
+    /// Changes rows, as if much had happened in between; gives how many.
+    pub(crate) fn tamper(&mut self, sql: &str) -> usize {
+        self.ledger = Ledger::default();
+        self.db.execute(sql, []).unwrap()
+    }
+
     /// Applies an envelope at the next index.
     pub(crate) fn apply(&mut self, envelope: &Envelope) -> Result<Result<Accepted, Reject>, Halt> {
         self.index += 1;
-        state::apply(&self.db, self.index, envelope)
+        state::apply(&self.db, &mut self.ledger, self.index, envelope)
     }
 
     /// Applies a command by `actor` under a key of its own.

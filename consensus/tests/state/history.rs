@@ -132,14 +132,16 @@ fn people_and_nodes_are_forgotten_apart() {
     assert_eq!(bench.view().events_forgotten().unwrap(), None);
     bench.by(Actor::Node(node_id(0)), crash()).unwrap();
     // As if as many as are kept had come in between.
-    bench.db.execute("UPDATE events SET nth = 100000 WHERE person = 0 AND nth = 2", []).unwrap();
+    bench.tamper("UPDATE events SET nth = 100000 WHERE person = 0 AND nth = 2");
     assert_eq!((count(&bench, false), count(&bench, true)), (2, people));
     bench.by(Actor::Node(node_id(0)), crash()).unwrap();
     let now = (count(&bench, false), count(&bench, true));
     assert_eq!(now, (2, people), "the oldest is not kept any more, and no person pays for it");
     let edge = bench.view().events_forgotten().unwrap().unwrap();
     assert_eq!(edge, Place { index: bench.index - 1, seq: 0 });
-    bench.db.execute("UPDATE events SET nth = nth + 99999 WHERE nth = (SELECT max(nth) FROM events WHERE person = 1) AND person = 1", []).unwrap();
+    bench.tamper(
+        "UPDATE events SET nth = nth + 99999 WHERE nth = (SELECT max(nth) FROM events WHERE person = 1) AND person = 1",
+    );
     bench.done(Command::SetCordon { node: node_id(0), cordoned: true });
     assert_eq!((count(&bench, false), count(&bench, true)), (2, 2));
 }

@@ -2,9 +2,11 @@
 
 #![expect(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 
+mod cost;
 mod fixture;
 mod golden;
 mod history;
+mod ledger;
 mod property;
 mod reference;
 mod rules;

@@ -12,7 +12,7 @@ use proptest::{
     test_runner::{TestCaseResult, TestRunner},
 };
 use std::{collections::BTreeMap, path::Path};
-use waifud_consensus::state::{self, Accepted, EventQuery, View, VmBrief};
+use waifud_consensus::state::{self, Accepted, EventQuery, Ledger, View, VmBrief};
 use waifud_model::{
     command::Envelope,
     digest::Blake3,
@@ -84,7 +84,8 @@ fn agree(view: View<'_>, model: &Reference) -> TestCaseResult {
     Ok(())
 }
 
-/// Applies a log to a file in batches. Before each batch is committed, some of it is applied and lost in a crash.
+/// Applies a log to a file in batches. Before each batch is committed, some of it is applied and lost in a crash. Nothing is
+/// remembered from one command to the next.
 fn batched(path: &Path, log: &[Envelope], batches: &[(usize, usize)]) -> (Vec<Outcome>, Blake3) {
     let mut outcomes = Vec::new();
     let mut batches = batches.iter().copied().cycle();
@@ -96,12 +97,13 @@ fn batched(path: &Path, log: &[Envelope], batches: &[(usize, usize)]) -> (Vec<Ou
             let mut db = state::open(path).unwrap();
             let tx = db.transaction().unwrap();
             for (index, envelope) in batch.iter().take(lost) {
-                state::apply(&tx, *index, envelope).unwrap().ok();
+                state::apply(&tx, &mut Ledger::default(), *index, envelope).unwrap().ok();
             }
         }
         let mut db = state::open(path).unwrap();
         let tx = db.transaction().unwrap();
-        outcomes.extend(batch.iter().map(|(index, envelope)| state::apply(&tx, *index, envelope).unwrap()));
+        let apply = |(index, envelope): &(u64, &Envelope)| state::apply(&tx, &mut Ledger::default(), *index, envelope);
+        outcomes.extend(batch.iter().map(|one| apply(one).unwrap()));
         tx.commit().unwrap();
     }
     let reader = state::open_reader(path).unwrap();

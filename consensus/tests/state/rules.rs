@@ -82,11 +82,11 @@ fn requests_are_bounded_in_number_and_bytes() {
     assert!(before > 3);
     // As if as many as are kept had come in between.
     let newest = "number = (SELECT max(number) FROM requests)";
-    bench.db.execute(&format!("UPDATE requests SET number = number + 99998 WHERE {newest}"), []).unwrap();
+    bench.tamper(&format!("UPDATE requests SET number = number + 99998 WHERE {newest}"));
     bench.done(Command::SetCordon { node: node_id(0), cordoned: true });
     assert_eq!(requests(&bench), 2, "of the old ones only the newest is within the bound");
     bench.done(Command::SetCordon { node: node_id(0), cordoned: false });
-    bench.db.execute(&format!("UPDATE requests SET bytes = bytes + (64 << 20) WHERE {newest}"), []).unwrap();
+    bench.tamper(&format!("UPDATE requests SET bytes = bytes + (64 << 20) WHERE {newest}"));
     bench.done(Command::SetCordon { node: node_id(0), cordoned: true });
     assert_eq!(requests(&bench), 2, "of three old ones only the newest is within the bound");
 }

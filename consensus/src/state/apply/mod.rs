@@ -18,8 +18,8 @@ mod vms;
 
 use super::{
     events::{Author, Trail},
+    ledger::{Known, Ledger},
     requests,
-    rows::number,
     stop::{Halt, Stop},
     view::View,
 };
@@ -56,19 +56,26 @@ struct Work<'a> {
     trail: Trail<'a>,
 }
 
-/// Applies one committed command within the caller's transaction.
+/// Applies one committed command within the caller's transaction. Whoever does not commit that drops the ledger too.
 ///
 /// A reject leaves the state as it was, log time included: the work is done in a savepoint of its own.
 ///
 /// # Errors
 /// A halt: this node must not apply anything more, and the transaction must not be committed.
-pub fn apply(db: &Connection, index: u64, envelope: &Envelope) -> Result<Result<Accepted, Reject>, Halt> {
+pub fn apply(
+    db: &Connection,
+    ledger: &mut Ledger,
+    index: u64,
+    envelope: &Envelope,
+) -> Result<Result<Accepted, Reject>, Halt> {
     let index = i64::try_from(index).map_err(|_| Halt::Index(index))?;
     let run = |sql: &str| db.prepare_cached(sql).and_then(|mut s| s.execute([])).map_err(Halt::Write);
+    let mut known = ledger.known(View::new(db))?;
     run("SAVEPOINT command")?;
-    match attempt(db, index, envelope) {
+    match attempt(db, &mut known, index, envelope) {
         Ok(accepted) => {
             run("RELEASE command")?;
+            ledger.accept(known);
             Ok(Ok(accepted))
         }
         Err(Stop::Reject(reject)) => {
@@ -80,24 +87,25 @@ pub fn apply(db: &Connection, index: u64, envelope: &Envelope) -> Result<Result<
     }
 }
 
-fn attempt(db: &Connection, index: i64, envelope: &Envelope) -> Result<Accepted, Stop> {
+fn attempt(db: &Connection, known: &mut Known, index: i64, envelope: &Envelope) -> Result<Accepted, Stop> {
     let view = View::new(db);
     let Envelope { request, actor, at, command } = envelope;
-    let founded = view.any("SELECT 1 FROM cluster", [])?;
-    let now = tick(db, view, *at)?;
+    let founded = known.founded;
+    let now = known.tick(db, *at)?;
     let standing = match command {
         _ if founded => Standing::of(view, actor, now)?,
         Command::InitCluster(init) => Standing::founder(actor, init.node.id)?,
         _ => return Err(Reject::NotInitialised.into()),
     };
     requests::check(request)?;
-    requests::forget(db, now)?;
+    requests::forget(db, &mut known.requests, now)?;
     let who = actor.requester();
     if let Some(reply) = requests::recall(view, &who, request)? {
         return Ok(Accepted { reply, replayed: true });
     }
     let author = Author { actor, authority: standing.authority().cloned(), command: command.verb() };
-    let mut work = Work { db, view, index, now, standing, trail: Trail::new(db, index, now, author) };
+    let trail = Trail::new(db, &mut known.events, index, now, author);
+    let mut work = Work { db, view, index, now, standing, trail };
     scope::before(&work, command)?;
     let reply = match command {
         Command::InitCluster(init) if !founded => cluster::init(&mut work, init)?,
@@ -105,18 +113,9 @@ fn attempt(db: &Connection, index: i64, envelope: &Envelope) -> Result<Accepted,
     };
     scope::after(&work, &reply)?;
     work.trail.trim()?;
-    requests::remember(db, &who, request, &reply, now)?;
+    requests::remember(db, &mut known.requests, &who, request, &reply, now)?;
+    known.founded = true;
     Ok(Accepted { reply, replayed: false })
-}
-
-/// Moves log time on; it never goes back, and never to where SQLite cannot count.
-fn tick(db: &Connection, view: View<'_>, at: Timestamp) -> Result<Timestamp, Stop> {
-    let now = view.log_time()?.max(at);
-    db.prepare_cached(
-        "INSERT INTO clock (one, log_time) VALUES (1, ?1) ON CONFLICT (one) DO UPDATE SET log_time = ?1",
-    )?
-    .execute([number("at", now.0)?])?;
-    Ok(now)
 }
 
 fn dispatch(work: &mut Work<'_>, command: &Command) -> Result<Reply, Stop> {

@@ -12,7 +12,7 @@ mod trail;
 pub use find::{ByActor, BySubject, EventQuery};
 pub(super) use find::{before, commands, find, forgotten, named, newest};
 pub(super) use sight::sees;
-pub(super) use trail::{Author, Changes, Trail};
+pub(super) use trail::{Author, Changes, Ends, Trail};
 
 use std::{
     fmt::{self, Display},

@@ -5,7 +5,8 @@
 
 use super::{
     super::{
-        rows::{self, Word},
+        read::ReadError,
+        rows::{self, Cells, Word},
         stop::{Halt, Stop},
         view::View,
     },
@@ -60,6 +61,7 @@ struct Body<'a> {
 #[derive(Debug)]
 pub(in crate::state) struct Trail<'a> {
     db: &'a Connection,
+    ends: &'a mut Ends,
     index: i64,
     at: Timestamp,
     author: Author<'a>,
@@ -67,8 +69,14 @@ pub(in crate::state) struct Trail<'a> {
 }
 
 impl<'a> Trail<'a> {
-    pub(in crate::state) fn new(db: &'a Connection, index: i64, at: Timestamp, author: Author<'a>) -> Self {
-        Self { db, index, at, author, seq: 0 }
+    pub(in crate::state) fn new(
+        db: &'a Connection,
+        ends: &'a mut Ends,
+        index: i64,
+        at: Timestamp,
+        author: Author<'a>,
+    ) -> Self {
+        Self { db, ends, index, at, author, seq: 0 }
     }
 
     /// One more event of this command.
@@ -82,50 +90,98 @@ impl<'a> Trail<'a> {
         }
         let Author { actor, authority, command } = &self.author;
         let body = Body { command, authority: authority.as_ref(), changes: changes.0 };
+        let nths = self.ends.of(self.author.is_person());
+        let nth = nths.map_or(1, |nths| nths.newest + 1);
         self.db
             .prepare_cached(
                 "INSERT INTO events (place, at, person, nth, subject, name, actor, kind, body)
-                 VALUES (?1, ?2, ?3, (SELECT coalesce(max(nth), 0) + 1 FROM events WHERE person = ?3), ?4, ?5, ?6, ?7, ?8)",
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
             )?
             .execute(params![
                 number(Place { index, seq: self.seq }),
                 rows::number("at", self.at.0)?,
-                self.person(),
+                self.author.is_person(),
+                nth,
                 SubjectKey::from(&subject).to_string(),
                 subject.name(),
                 actor.to_string(),
                 kind.word(),
                 rmp_serde::to_vec_named(&body)?,
             ])?;
+        *nths = Some(Nths { oldest: nths.map_or(nth, |nths| nths.oldest), newest: nth });
+        self.ends.first.get_or_insert(self.at);
         self.seq += 1;
         Ok(())
     }
 
-    /// Whose bound it is.
-    fn person(&self) -> bool {
-        self.author.authority.is_some()
-    }
-
     /// Drops the oldest events beyond the bounds.
-    pub(in crate::state) fn trim(&self) -> Result<(), Stop> {
-        self.db
-            .prepare_cached(
-                "DELETE FROM events WHERE person = ?1 AND nth <= (SELECT max(nth) FROM events WHERE person = ?1) - ?2",
-            )?
-            .execute(params![self.person(), KEPT])?;
+    pub(in crate::state) fn trim(&mut self) -> Result<(), Stop> {
+        let person = self.author.is_person();
+        if let Some(nths) = self.ends.of(person)
+            && nths.oldest <= nths.newest - KEPT
+        {
+            let last = nths.newest - KEPT;
+            self.db
+                .prepare_cached("DELETE FROM events WHERE person = ?1 AND nth <= ?2")?
+                .execute(params![person, last])?;
+            nths.oldest = last + 1;
+        }
         let lifetime = u64::try_from(LIFETIME.as_millis()).unwrap_or(u64::MAX);
         let Some(edge) = self.at.0.checked_sub(lifetime) else { return Ok(()) };
-        // Log time never goes back, so the oldest are the first.
-        let edge = rows::number("at", edge)?;
-        let old = "SELECT 1 FROM (SELECT at FROM events ORDER BY place LIMIT 1) WHERE at < ?1";
-        if View::new(self.db).any(old, [edge])? {
+        if self.ends.first.is_some_and(|first| first.0 < edge) {
+            // Log time never goes back, so the oldest are the first.
             self.db
                 .prepare_cached(
                     "DELETE FROM events WHERE place IN (SELECT place FROM events ORDER BY place LIMIT ?2) AND at < ?1",
                 )?
-                .execute(params![edge, DROPPED_AT_ONCE])?;
+                .execute(params![rows::number("at", edge)?, DROPPED_AT_ONCE])?;
+            *self.ends = Ends::read(View::new(self.db))?;
         }
         Ok(())
+    }
+}
+
+impl Author<'_> {
+    /// Whose bound it is.
+    const fn is_person(&self) -> bool {
+        self.authority.is_some()
+    }
+}
+
+/// Where the events begin and end.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::state) struct Ends {
+    people: Option<Nths>,
+    nodes: Option<Nths>,
+    /// When the first of all was, or one that was dropped since and was no later.
+    first: Option<Timestamp>,
+}
+
+/// Between which numbers the events of the one kind or the other are.
+#[derive(Debug, Clone, Copy)]
+struct Nths {
+    /// None is lower.
+    oldest: i64,
+    newest: i64,
+}
+
+impl Ends {
+    pub(in crate::state) fn read(view: View<'_>) -> Result<Self, ReadError> {
+        let nths = |person: bool| {
+            let sql = "SELECT (SELECT min(nth) FROM events WHERE person = ?1), (SELECT max(nth) FROM events WHERE person = ?1)";
+            let found = view.one(sql, [person], |row| {
+                let mut cells = Cells::of("events", row);
+                Ok(cells.plain::<Option<i64>>()?.zip(cells.plain()?))
+            })?;
+            Ok::<_, ReadError>(found.flatten().map(|(oldest, newest)| Nths { oldest, newest }))
+        };
+        let first = "SELECT at FROM events ORDER BY place LIMIT 1";
+        let first = view.one(first, [], |row| Cells::of("events", row).time())?;
+        Ok(Self { people: nths(true)?, nodes: nths(false)?, first })
+    }
+
+    const fn of(&mut self, person: bool) -> &mut Option<Nths> {
+        if person { &mut self.people } else { &mut self.nodes }
     }
 }
 
