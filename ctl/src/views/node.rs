@@ -78,6 +78,7 @@ pub(crate) fn details(node: &Node, look: &Look) -> Details {
         .with("arch", node.arch)
         .with("subnet", node.subnet)
         .with("address", node.address)
+        .with_each("bridges", &node.bridges)
         .with_some("version", node.version.as_ref())
         .with_each("labels", labels)
         .with("joined", ago(look.since(Some(node.joined_at))))
@@ -100,7 +101,7 @@ pub(crate) mod tests {
                 "since": "2026-03-01T12:00:00Z", "cordoned": false, "role": "leader",
                 "capacity": { "cpus": 16, "memory": 33285996544, "disk": 429496729600 },
                 "reserved": { "cpus": 2, "memory": 4294967296, "disk": 10737418240 },
-                "threads": 4, "vms": 1, "subnet": "10.77.1.0/24", "kvm": true, "arch": "x86_64", "labels": {},
+                "threads": 4, "vms": 1, "subnet": "10.77.1.0/24", "kvm": true, "arch": "x86_64", "bridges": ["br0", "br1"], "labels": {},
                 "version": "0.1.0", "joined_at": "2026-03-01T12:00:00Z"
             }"#,
         )
@@ -139,6 +140,8 @@ pub(crate) mod tests {
             arch     x86_64
             subnet   10.77.1.0/24
             address  192.168.1.11:7443
+            bridges  br0
+                     br1
             version  0.1.0
             joined   1h ago
             id       0000000000000001

@@ -8,7 +8,7 @@ use utoipa::{IntoParams, ToSchema};
 use waifud_model::{
     ids::NodeId,
     labels::{LabelPatch, Labels},
-    name::NodeName,
+    name::{BridgeName, NodeName},
     node::Arch,
     size::ByteSize,
 };
@@ -49,6 +49,10 @@ pub struct Node {
     /// Instruction set.
     #[schema(value_type = schema::Arch)]
     pub arch: Arch,
+    /// Bridges of the machine that its VMs may have a network card on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Vec<String>)]
+    pub bridges: Vec<BridgeName>,
     /// For filters.
     #[schema(value_type = std::collections::BTreeMap<String, String>)]
     pub labels: Labels,

@@ -69,6 +69,7 @@ fn a_node() {
         subnet: "10.77.1.0/24".parse().unwrap(),
         kvm: true,
         arch: Arch::X86_64,
+        bridges: vec!["br0".parse().unwrap()],
         labels: Labels::default(),
         version: Some("0.1.0".to_owned()),
         joined_at: at(0),
@@ -99,6 +100,9 @@ fn a_node() {
           "subnet": "10.77.1.0/24",
           "kvm": true,
           "arch": "x86_64",
+          "bridges": [
+            "br0"
+          ],
           "labels": {},
           "version": "0.1.0",
           "joined_at": "2025-10-09T08:53:20.000Z"

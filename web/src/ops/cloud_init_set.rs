@@ -61,7 +61,10 @@ pub(crate) async fn preview(
     match expect.0 {
         Some(expected) if expected != vm.generation => {
             let names = Names { vms: [(vm.id, vm.name)].into(), ..Names::default() };
-            Err(Failure::Rejected { reject: Reject::Stale { vm: vm.id, expected, actual: vm.generation }, names })
+            Err(Failure::Rejected {
+                reject: Reject::Stale { vm: vm.id, expected, actual: vm.generation },
+                names: Box::new(names),
+            })
         }
         _ => Ok(saved(&vm, warnings)),
     }

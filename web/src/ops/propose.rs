@@ -61,7 +61,7 @@ impl Author {
         let (actor, key) = (self.actor.clone(), self.key.clone());
         match consensus.read(move |view| view.remembered(&actor, &key)).await? {
             Some(Ok(reply)) => Ok(Committed { index: consensus.applied().borrow().index, reply, replayed: true }),
-            Some(Err(reject)) => Err(Failure::Rejected { reject, names: Names::default() }),
+            Some(Err(reject)) => Err(Failure::Rejected { reject, names: Box::default() }),
             None => Err(failure),
         }
     }
@@ -110,7 +110,7 @@ pub(crate) async fn rejected(consensus: &Handle, scope: &Scope, reject: Reject) 
         tracing::warn!(error, "the names for a reject could not be read");
         Names::default()
     });
-    Failure::Rejected { reject, names }
+    Failure::Rejected { reject, names: Box::new(names) }
 }
 
 /// The names that a reject is about.
@@ -137,6 +137,7 @@ fn names(view: &View<'_>, scope: &Scope, reject: &Reject) -> Result<Names, ReadE
     let mut names = Names::default();
     if let Some(node) = nodes.map(|id| view.node(id)).transpose()?.flatten() {
         names.nodes.insert(node.id, node.name);
+        names.bridges = node.capacity.bridges;
     }
     if let Some(vm) = vms.map(|id| view.vm(id)).transpose()?.flatten().filter(|vm| scope.has(&vm.spec.labels)) {
         names.vms.insert(vm.id, vm.name);

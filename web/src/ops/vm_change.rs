@@ -146,7 +146,8 @@ pub(super) fn seen(vm: &Vm, expect: IfMatch) -> Result<(), Failure> {
 }
 
 pub(super) fn about(vm: &Vm, reject: Reject) -> Failure {
-    Failure::Rejected { reject, names: Names { vms: [(vm.id, vm.name.clone())].into(), ..Names::default() } }
+    let names = Names { vms: [(vm.id, vm.name.clone())].into(), ..Names::default() };
+    Failure::Rejected { reject, names: Box::new(names) }
 }
 
 /// Changes what a VM is made of.

@@ -30,7 +30,7 @@ use waifud_consensus::{ProposeError, ReadError};
 use waifud_model::{
     digest::Blake3,
     ids::{NodeId, VmId},
-    name::{NodeName, TemplateName, VmName},
+    name::{BridgeName, NodeName, TemplateName, VmName},
     placement::Refusal,
     reject::Reject,
     size::ByteSize,
@@ -110,7 +110,7 @@ pub(crate) enum Failure {
     Refused(Refusal),
     /// The cluster refused the command.
     #[error("rejected: {reject}")]
-    Rejected { reject: Reject, names: Names },
+    Rejected { reject: Reject, names: Box<Names> },
     /// The command did not get through.
     #[error("not proposed")]
     Propose(#[source] ProposeError),
@@ -169,6 +169,8 @@ pub(crate) struct Names {
     pub(crate) nodes: BTreeMap<NodeId, NodeName>,
     /// Of VMs.
     pub(crate) vms: BTreeMap<VmId, VmName>,
+    /// Of the bridges that the node lets VMs on.
+    pub(crate) bridges: Vec<BridgeName>,
 }
 
 impl Names {
@@ -198,7 +200,7 @@ impl From<ImportError> for Failure {
 impl Failure {
     /// A reject that no id in it has to be named for.
     pub(crate) fn rejected(reject: Reject) -> Self {
-        Self::Rejected { reject, names: Names::default() }
+        Self::Rejected { reject, names: Box::default() }
     }
 
     /// The failure in words.

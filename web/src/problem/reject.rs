@@ -1,8 +1,10 @@
 //! Words for what the cluster refused. Apply knows ids; people get names.
 
 use super::{Names, short, vms};
+use crate::suggest;
 use waifud_api::problem::{Problem, ProblemCode};
 use waifud_model::{
+    name::BridgeName,
     reject::{Reject, Resource},
     size::ByteSize,
 };
@@ -116,10 +118,19 @@ fn objects(reject: &Reject, names: &Names) -> Problem {
             .with_remedy(format!("waifuctl start {vm}"))
         }
         Reject::NoSuchBridge { node, bridge } => {
-            let why = format!("node {} lets VMs on no bridge of the name {bridge}", names.node(*node));
-            Problem::new(ProblemCode::Invalid, format!("bridges: {why}"))
-                .with_field("bridges", why)
-                .with_remedy("waifuctl node show tells which there are; [network] bridges in waifud.toml allows more")
+            let node = names.node(*node);
+            let there: Vec<_> = names.bridges.iter().map(BridgeName::as_str).collect();
+            let there = match (suggest::nearest(bridge.as_str(), &there), there.as_slice()) {
+                (Some(near), _) => format!("did you mean {near}?"),
+                (None, []) => "it lets them on none".to_owned(),
+                (None, some) => format!("there are {}", some.join(", ")),
+            };
+            let why = format!("node {node} lets VMs on no bridge of the name {bridge}; {there}");
+            Problem::new(ProblemCode::Invalid, format!("bridges: {why}")).with_field("bridges", why).with_remedy(
+                format!(
+                    "waifuctl node show {node} tells which there are; [network] bridges in its waifud.toml allows more"
+                ),
+            )
         }
         Reject::WrongFormat { template, wanted } => {
             let why = format!("template {template} is not {wanted}");

@@ -78,6 +78,7 @@ fn show(node: &Node, reserved: &Reserved, status: &Status, observed: &Observed) 
         subnet: node.subnet,
         kvm: capacity.kvm,
         arch: capacity.arch,
+        bridges: capacity.bridges.clone(),
         labels: node.labels.clone(),
         version: seen.and_then(|seen| seen.version.clone()),
         joined_at: node.joined_at.into(),

@@ -226,6 +226,30 @@ async fn a_preview_keeps_nothing() {
 }
 
 #[tokio::test]
+async fn a_bridge_that_is_not_offered_is_told_with_those_that_are() {
+    let house = House::start(1).await;
+    let node = &house.nodes[0];
+    node.post("/api/v1/vms", WEB_1).await;
+    let wish = async |bridge: &str| {
+        let body = format!(r#"{{"bridges":["{bridge}"]}}"#);
+        node.call(json(Method::PATCH, "/api/v1/vms/web-1", &body)).await
+    };
+    let none = wish("br0").await.told();
+    node.offer(&["br0", "lan"]).await;
+    assert_eq!(node.get("/api/v1/nodes/n1").await.json()["bridges"], serde_json::json!(["br0", "lan"]));
+    expect![[r#"
+        400 invalid: bridges: node n1 lets VMs on no bridge of the name br0; it lets them on none
+        → waifuctl node show n1 tells which there are; [network] bridges in its waifud.toml allows more
+        400 invalid: bridges: node n1 lets VMs on no bridge of the name br1; did you mean br0?
+        → waifuctl node show n1 tells which there are; [network] bridges in its waifud.toml allows more
+        400 invalid: bridges: node n1 lets VMs on no bridge of the name dmz; there are br0, lan
+        → waifuctl node show n1 tells which there are; [network] bridges in its waifud.toml allows more
+    "#]]
+    .assert_eq(&[none, wish("br1").await.told(), wish("dmz").await.told()].concat());
+    assert_eq!(wish("lan").await.status, 200);
+}
+
+#[tokio::test]
 async fn what_fits_nowhere_is_refused_with_the_reason_of_each_node() {
     let house = House::start(1).await;
     let node = &house.nodes[0];

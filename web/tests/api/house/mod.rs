@@ -285,6 +285,14 @@ impl Node {
         self.propose_as(Actor::Node(self.app.node), "mesh", command).await;
     }
 
+    /// Lets this node offer bridges to VMs.
+    pub(crate) async fn offer(&self, bridges: &[&str]) {
+        let capacity = Capacity { bridges: bridges.iter().map(|name| name.parse().unwrap()).collect(), ..capacity() };
+        let advertise = ([192, 0, 2, 1], 7443).into();
+        let command = Command::UpdateNode { node: self.app.node, advertise, capacity };
+        self.propose_as(Actor::Node(self.app.node), "facts", command).await;
+    }
+
     async fn propose(&self, key: &str, command: Command) {
         self.propose_as(Actor::Local { node: self.app.node, uid: 0 }, key, command).await;
     }
