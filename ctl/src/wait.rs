@@ -27,7 +27,7 @@ use waifud_model::{
     ids::Generation,
     name::VmName,
     observed::{Sighting, VmState},
-    vm::{Desired, Phase},
+    vm::{Desired, Phase, RestartPolicy},
 };
 
 /// How long to wait if the user does not say: long enough for a template to cross a slow network.
@@ -139,6 +139,11 @@ fn verdict(goal: Goal, before: (Desired, Generation), vm: &Vm) -> Verdict {
         (Goal::Met, VmState::Running) if !vm.status.pending && !vm.status.met.is_empty() => Verdict::Reached,
         (Goal::Told, VmState::Running) if !vm.status.pending && vm.status.met.contains(&Sighting::Metadata) => {
             Verdict::Reached
+        }
+        (Goal::Running | Goal::Met | Goal::Told, VmState::Crashed)
+            if !vm.status.pending && vm.restart == RestartPolicy::Never =>
+        {
+            Verdict::Never("its guest died, and is not to be started again by itself (restart: never)".to_owned())
         }
         (_, VmState::Failed | VmState::Crashed) => {
             let error = vm.status.last_error.as_ref().map(|error| error.message.clone());
@@ -390,5 +395,8 @@ mod tests {
             look(Goal::Running, |vm| vm.status.state = VmState::Crashed),
             Verdict::Failing("it is crashed".to_owned())
         );
+        let lies_down = |vm: &mut Vm| (vm.status.state, vm.restart) = (VmState::Crashed, RestartPolicy::Never);
+        assert!(matches!(look(Goal::Running, lies_down), Verdict::Never(_)), "nobody tries");
+        assert!(matches!(look(Goal::Stopped, lies_down), Verdict::Failing(_)));
     }
 }

@@ -20,8 +20,9 @@ use waifud_consensus::ProposeError;
 use waifud_model::{
     command::Command,
     name::VmName,
+    observed::VmState,
     reject::Reject,
-    vm::{Desired, Phase, Vm},
+    vm::{Desired, Phase, RestartPolicy, Vm},
 };
 
 /// How long the owner may take: it asks the cluster too before it does something alone, which takes up to a second.
@@ -62,8 +63,12 @@ pub(crate) async fn power(
     expect: IfMatch,
 ) -> Result<Powered, Failure> {
     let Wish { desired, grace } = Wish { grace: checked(wish.grace)?, ..wish };
-    let agreed =
-        commit(app, author, name.clone(), |vm| Command::SetPower { vm: vm.id, desired, grace, expect: expect.0 });
+    let agreed = commit(app, author, name.clone(), |vm| match desired {
+        Desired::Running if lies_down(app, vm) => {
+            Command::RebootVm { vm: vm.id, grace, expect: expect.0.or(Some(vm.generation)) }
+        }
+        _ => Command::SetPower { vm: vm.id, desired, grace, expect: expect.0 },
+    });
     match agreed.await {
         Ok(done) => Ok(Powered::Agreed(Box::new(done))),
         // Not known whether agreed: if it is after all, the owner hears that its wish is granted.
@@ -90,6 +95,15 @@ pub(crate) async fn power(
         }
         Err(failure) => Err(failure),
     }
+}
+
+/// Has its guest died, and will its owner not start it again by itself? The record says of such a VM that it shall run, so that
+/// wishing for it once more would change nothing. Only a newer record gets it up, and so it cannot run behind our back.
+fn lies_down(app: &App, vm: &Vm) -> bool {
+    let owner = app.observed().nodes.get(&vm.node).and_then(|node| node.vms.get(&vm.id).copied());
+    vm.desired == Desired::Running
+        && vm.spec.restart == RestartPolicy::Never
+        && owner.is_some_and(|seen| seen.state == VmState::Crashed && seen.generation == vm.generation)
 }
 
 /// Done here, without the cluster; `failure` is why it was not asked.

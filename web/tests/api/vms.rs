@@ -352,6 +352,27 @@ async fn the_owner_tells_how_far_a_template_is_on_its_way() {
     assert_eq!(shown["status"]["fetching"], serde_json::json!({ "done": 1_048_576, "total": 2_097_152 }));
 }
 
+/// The record of a VM whose guest has died, and that is not started again by itself, says still that it shall run.
+#[tokio::test]
+async fn who_starts_a_vm_that_died_means_it() {
+    let house = House::start(2).await;
+    let [near, far] = [&house.nodes[0], &house.nodes[1]];
+    let vm = web_1(near, "n2", far).await;
+    let never = near.call(json(Method::PATCH, "/api/v1/vms/web-1", r#"{"restart":"never"}"#)).await.json();
+    assert_eq!(never["generation"], 2);
+    let start = async |state, seen| {
+        far.hear_of(2, vm.id, VmObservation::new(state, Generation(seen), Timestamp(NOW.0 + seen)));
+        near.hear_of(2, vm.id, VmObservation::new(state, Generation(seen), Timestamp(NOW.0 + seen)));
+        near.post("/api/v1/vms/web-1/start", "").await.json()["generation"].as_u64().unwrap()
+    };
+    assert_eq!(start(VmState::Running, 2).await, 2, "it runs: nothing is to be done");
+    assert_eq!(start(VmState::Crashed, 1).await, 2, "that was before");
+    assert_eq!(start(VmState::Crashed, 2).await, 3, "a newer record is what its owner starts it for");
+    assert_eq!(start(VmState::Crashed, 2).await, 3, "which it has not seen yet");
+    near.call(json(Method::PATCH, "/api/v1/vms/web-1", r#"{"restart":"always"}"#)).await;
+    assert_eq!(start(VmState::Crashed, 4).await, 4, "its owner starts it by itself");
+}
+
 #[tokio::test]
 async fn power_goes_without_quorum_where_the_owner_is_reached() {
     let house = House::start(3).await;
