@@ -4,6 +4,7 @@ use super::{Tone, printable};
 use crate::exit::Failure;
 use comfy_table::{Cell as TableCell, CellAlignment, Color, ContentArrangement, Table, presets::NOTHING};
 use serde::Serialize;
+use std::time::Duration;
 use waifud_api::time::Time;
 use waifud_model::{digest::Blake3, size::ByteSize};
 
@@ -86,6 +87,15 @@ impl Look {
             None => "-".to_owned(),
             Some(at) if self.human => super::short_span(at.age(self.now)),
             Some(at) => at.to_string(),
+        }
+    }
+
+    /// How long it is until then.
+    pub(crate) fn until(&self, at: Time) -> String {
+        match self.now.age(at) {
+            _ if !self.human => at.to_string(),
+            Duration::ZERO => "now".to_owned(),
+            span => format!("in {}", super::short_span(span)),
         }
     }
 

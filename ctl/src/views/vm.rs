@@ -127,8 +127,9 @@ fn address(vm: &Vm) -> String {
 /// All that is known of a VM.
 pub(crate) fn details(vm: &Vm, look: &Look) -> Details {
     let ago = |text: String| if look.human { format!("{text} ago") } else { text };
+    let trouble = vm.status.last_error.as_ref();
     let labels = vm.labels.iter().map(|(key, value)| format!("{key}={value}"));
-    let error = vm.status.last_error.as_ref().map(|error| {
+    let error = trouble.map(|error| {
         let attempts = error.attempts.map(|n| format!(" (tried {n} times)")).unwrap_or_default();
         format!("{}{attempts}", error.message)
     });
@@ -138,6 +139,8 @@ pub(crate) fn details(vm: &Vm, look: &Look) -> Details {
         .with("status", status(vm, look).text)
         .with_some("since", vm.status.since.map(|at| ago(look.since(Some(at)))))
         .with_some("error", error)
+        .with_some("in vain for", trouble.and_then(|error| error.at).map(|at| look.since(Some(at))))
+        .with_some("next try", trouble.and_then(|error| error.next_try).map(|at| look.until(at)))
         .with_some("doing", vm.status.doing.as_ref())
         .with_some(
             "fetching",
@@ -201,7 +204,10 @@ pub(crate) mod tests {
     use super::*;
     use crate::output::{Format, Out, Terminal};
     use expect_test::expect;
-    use waifud_api::{time::Time, vm::Silent};
+    use waifud_api::{
+        time::Time,
+        vm::{LastError, Silent},
+    };
     use waifud_model::time::Timestamp;
 
     /// A running VM, as the API tells it.
@@ -286,6 +292,36 @@ pub(crate) mod tests {
             web-1
         "#]]
         .assert_eq(&shown(Some(Format::Name), true));
+    }
+
+    #[test]
+    fn what_is_tried_in_vain_says_when_it_is_tried_again() {
+        let mut vm = vm();
+        vm.status.state = VmState::Failed;
+        vm.status.last_error = Some(LastError {
+            message: "no space left on device".to_owned(),
+            at: Some("2026-03-01T12:58:00Z".parse().unwrap()),
+            attempts: Some(3),
+            next_try: Some("2026-03-01T13:00:42Z".parse().unwrap()),
+        });
+        let told =
+            |vm: &Vm, human| details(vm, &look(human)).render().lines().skip(1).take(5).collect::<Vec<_>>().join("\n");
+        expect![[r#"
+            status          failed
+            since           59min ago
+            error           no space left on device (tried 3 times)
+            in vain for     2min
+            next try        in 42s"#]]
+        .assert_eq(&told(&vm, true));
+        expect![[r#"
+            status          failed
+            since           2026-03-01T12:00:10.000Z
+            error           no space left on device (tried 3 times)
+            in vain for     2026-03-01T12:58:00.000Z
+            next try        2026-03-01T13:00:42.000Z"#]]
+        .assert_eq(&told(&vm, false));
+        vm.status.last_error.as_mut().unwrap().next_try = Some("2026-03-01T12:59:59Z".parse().unwrap());
+        assert!(told(&vm, true).ends_with("next try        now"));
     }
 
     #[test]
