@@ -52,7 +52,15 @@ In a pipe and without -o: full values between tabs, without a heading; sizes in 
   waifuctl ls --columns name,ip,labels
 
 JSON is the API's own, as /api/v1/openapi.json describes it: fields are added, never renamed or taken away. A field that is
-not there is not known.
+not there is not known. The same holds for what only waifuctl knows, of which a field with ? may be missing:
+
+  apply:            kind, name, action, outcome, error?
+  apply --dry-run:  kind, name, action, node?, fields?, why?, notes?
+  config list:      key, value
+  context list:     name, current, hosts, token_file?, ca_file?, jump?
+  doctor:           subject, check, verdict, seen, means?, remedy?
+  ip:               name, ip
+  version:          version
 
 --watch (list, show) goes on: on a terminal the table is drawn anew in its place, in a pipe each change is a line; with -o json
 {\"change\":\"there|changed|gone\",\"vm\":{…}}. It follows the cluster's events, looks every 2 seconds while there are none to
