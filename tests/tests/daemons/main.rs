@@ -5,6 +5,7 @@
 
 mod apply;
 mod creates;
+mod events;
 mod garbage;
 mod openapi;
 mod quorum;

@@ -16,7 +16,11 @@ pub(crate) async fn three() -> Result<Cluster> {
 
 /// Three daemons, and the template `disk`.
 pub(crate) async fn three_with_template() -> Result<Cluster> {
-    let cluster = three().await?;
+    with_template(three().await?).await
+}
+
+/// The same of a cluster of three that is there.
+pub(crate) async fn with_template(cluster: Cluster) -> Result<Cluster> {
     let dir = tempfile::tempdir()?;
     let image = disk_image(dir.path())?;
     let added = cluster.waifuctl(1, &["template", "add", "disk", "--file", text(&image)])?;
