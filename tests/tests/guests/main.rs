@@ -8,6 +8,7 @@ mod console;
 mod console_lost;
 mod datasources;
 mod disks;
+mod doctor;
 mod foreign;
 mod foreign_changes;
 mod guest;

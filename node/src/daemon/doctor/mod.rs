@@ -14,7 +14,7 @@ use crate::{
 };
 use async_trait::async_trait;
 use hickory_proto::{
-    op::{Message, Query},
+    op::{Message, MessageType, Query, ResponseCode},
     rr::{Name, RecordType},
 };
 use judge::{Certificate, Room};
@@ -217,7 +217,13 @@ async fn ask_names(server: SocketAddr) -> io::Result<()> {
     socket.send(&question.to_vec().map_err(io::Error::other)?).await?;
     let mut answer = [0; ANSWER_MAX];
     let length = socket.recv(&mut answer).await?;
-    Message::from_vec(answer.get(..length).unwrap_or_default()).map(drop).map_err(io::Error::other)
+    let answer = Message::from_vec(answer.get(..length).unwrap_or_default()).map_err(io::Error::other)?;
+    let told = answer.metadata;
+    // Whoever else has the port may well be a name server too.
+    match (told.message_type, told.response_code, told.authoritative) {
+        (MessageType::Response, ResponseCode::NoError, true) => Ok(()),
+        (_, code, _) => Err(io::Error::other(format!("who answers there does not know the guests' domain ({code})"))),
+    }
 }
 
 #[cfg(test)]
@@ -228,14 +234,20 @@ mod tests {
     async fn a_name_server_that_is_not_there_is_an_error_and_one_that_is_answers() {
         let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         let server = socket.local_addr().unwrap();
-        let (asked, ()) = tokio::join!(ask_names(server), async {
-            let mut question = [0; ANSWER_MAX];
-            let (length, asker) = socket.recv_from(&mut question).await.unwrap();
-            let asked = Message::from_vec(&question[..length]).unwrap();
-            assert_eq!(asked.queries[0].name().to_string(), format!("{}.", crate::net::DOMAIN));
-            socket.send_to(&question[..length], asker).await.unwrap();
-        });
-        asked.unwrap();
+        for (is_ours, code) in
+            [(true, ResponseCode::NoError), (false, ResponseCode::NoError), (false, ResponseCode::Refused)]
+        {
+            let (asked, ()) = tokio::join!(ask_names(server), async {
+                let mut question = [0; ANSWER_MAX];
+                let (length, asker) = socket.recv_from(&mut question).await.unwrap();
+                let mut message = Message::from_vec(&question[..length]).unwrap();
+                assert_eq!(message.queries[0].name().to_string(), format!("{}.", crate::net::DOMAIN));
+                message.metadata.message_type = MessageType::Response;
+                (message.metadata.authoritative, message.metadata.response_code) = (is_ours, code);
+                socket.send_to(&message.to_vec().unwrap(), asker).await.unwrap();
+            });
+            assert_eq!(asked.is_ok(), is_ours, "{asked:?}");
+        }
         drop(socket);
         assert!(ask_names(server).await.is_err(), "nobody is there any more");
     }
