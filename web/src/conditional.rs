@@ -121,6 +121,21 @@ pub(crate) fn tag(headers: &mut HeaderMap, of: impl fmt::Display) {
     put(headers, format!("\"{of}\""));
 }
 
+/// Puts the `ETag` of a whole answer on, for who makes the tag once for many answers.
+pub(crate) fn tag_whole(headers: &mut HeaderMap, of: &Whole) {
+    put(headers, of.0.clone());
+}
+
+/// The digest of an answer.
+#[derive(Debug, Clone)]
+pub(crate) struct Whole(String);
+
+impl Whole {
+    pub(crate) fn of(json: &[u8]) -> Self {
+        Self(format!("W/\"{}\"", short(json)))
+    }
+}
+
 fn put(headers: &mut HeaderMap, tag: String) {
     if let Ok(value) = HeaderValue::try_from(tag) {
         headers.insert(header::ETAG, value);
@@ -137,16 +152,18 @@ pub(crate) async fn layer(request: Request, next: Next) -> Response {
         return response;
     }
     let (mut parts, mut body) = response.into_parts();
-    let kept = if parts.headers.contains_key(header::ETAG) {
-        "no-store"
-    } else {
-        // All of these are in memory already.
-        let Ok(bytes) = to_bytes(body, usize::MAX).await else {
-            return Failure::Internal("an answer broke off").into_response();
-        };
-        put(&mut parts.headers, format!("W/\"{}\"", short(&bytes)));
-        body = Body::from(bytes);
-        "private, no-cache"
+    let kept = match parts.headers.get(header::ETAG) {
+        Some(tag) if !is_weak(tag) => "no-store",
+        Some(_) => "private, no-cache",
+        None => {
+            // All of these are in memory already.
+            let Ok(bytes) = to_bytes(body, usize::MAX).await else {
+                return Failure::Internal("an answer broke off").into_response();
+            };
+            tag_whole(&mut parts.headers, &Whole::of(&bytes));
+            body = Body::from(bytes);
+            "private, no-cache"
+        }
     };
     parts.headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static(kept));
     if known.zip(parts.headers.get(header::ETAG)).is_some_and(|(known, tag)| has(&known, tag)) {
@@ -156,6 +173,10 @@ pub(crate) async fn layer(request: Request, next: Next) -> Response {
         body = Body::empty();
     }
     Response::from_parts(parts, body)
+}
+
+fn is_weak(tag: &HeaderValue) -> bool {
+    tag.as_bytes().starts_with(b"W/")
 }
 
 /// Is the tag among those of `If-None-Match`? Weak ones are as good there (RFC 9110, 13.1.2).

@@ -4,6 +4,7 @@ use super::answer::{changed, located, part, tagged};
 use crate::{
     app::App,
     caller::{Viewer, VmOperator},
+    conditional,
     extract::{Path, Query},
     idempotency::KeyedJson,
     ops::{Author, vm_create},
@@ -42,8 +43,10 @@ pub(super) async fn list(
     };
     let page = PageQuery { limit: query.limit, after: query.after };
     if filter.is_empty() && page.is_all() && caller.scope.is_whole() {
-        let json = list.json(&app.consensus, app.observed()).await?;
-        return Ok(([(header::CONTENT_TYPE, "application/json")], json).into_response());
+        let (json, tag) = list.json(&app.consensus, app.observed()).await?;
+        let mut response = ([(header::CONTENT_TYPE, "application/json")], json).into_response();
+        conditional::tag_whole(response.headers_mut(), &tag);
+        return Ok(response);
     }
     Ok(part(list.matching(&app.consensus, &app.observed(), &caller.scope, &filter, &page).await?))
 }

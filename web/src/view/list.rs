@@ -11,7 +11,7 @@
 //! that depends on who asks or when. About 2 KiB a VM are held from the first list on.
 
 use super::vm::{merge_brief, node_names};
-use crate::{ports::Observed, problem::Failure};
+use crate::{conditional::Whole, ports::Observed, problem::Failure};
 use bytes::Bytes;
 use serde::Serializer as _;
 use std::{collections::BTreeMap, sync::Arc};
@@ -62,7 +62,7 @@ pub(crate) struct VmList(Mutex<Option<Kept>>);
 struct Kept {
     index: u64,
     records: Arc<Records>,
-    json: Option<(Arc<Observed>, Bytes)>,
+    json: Option<(Arc<Observed>, Bytes, Whole)>,
 }
 
 impl VmList {
@@ -72,22 +72,23 @@ impl VmList {
         Ok(current(&mut kept, consensus).await?.records.clone())
     }
 
-    /// All VMs in JSON.
-    pub(crate) async fn json(&self, consensus: &Handle, observed: Arc<Observed>) -> Result<Bytes, Failure> {
+    /// All VMs in JSON, and the tag of that: to digest ten thousand takes longer than all else about a kept answer.
+    pub(crate) async fn json(&self, consensus: &Handle, observed: Arc<Observed>) -> Result<(Bytes, Whole), Failure> {
         // Held while reading and writing: those who ask meanwhile want the same.
         let mut kept = self.0.lock().await;
         let kept = current(&mut kept, consensus).await?;
-        if let Some((of, json)) = &kept.json
+        if let Some((of, json, tag)) = &kept.json
             && Arc::ptr_eq(of, &observed)
         {
-            return Ok(json.clone());
+            return Ok((json.clone(), tag.clone()));
         }
         let mut json = Vec::new();
         let written = serde_json::Serializer::new(&mut json).collect_seq(kept.records.shown(&observed));
         written.map_err(|_| Failure::Internal("a list cannot be written"))?;
+        let tag = Whole::of(&json);
         let json = Bytes::from(json);
-        kept.json = Some((observed, json.clone()));
-        Ok(json)
+        kept.json = Some((observed, json.clone(), tag.clone()));
+        Ok((json, tag))
     }
 
     /// The VMs of a scope that match, by name: the part that is wanted.

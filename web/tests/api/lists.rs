@@ -31,6 +31,8 @@ async fn what_a_thousand_vms_cost() {
     let read = median(|| node.consensus.read(|view| view.vms())).await;
     let brief = median(|| node.consensus.read(|view| view.vms_brief())).await;
     let list = median(|| node.get("/api/v1/vms")).await;
+    let bytes = node.get("/api/v1/vms").await.bytes;
+    let hash = median(|| async { blake3::hash(&bytes) }).await;
     let filtered = median(|| node.get("/api/v1/vms?filter=label.n%3D7")).await;
     let answer = node.get("/api/v1/vms").await;
     let vms: Vec<Vm> = serde_json::from_slice(&answer.bytes).unwrap();
@@ -47,7 +49,7 @@ async fn what_a_thousand_vms_cost() {
     let metrics = median(|| node.get("/metrics")).await;
     let templates = median(|| node.get("/api/v1/templates")).await;
     println!(
-        "{} VMs, {} bytes\nread {read:?}\nread in brief {brief:?}\nwrite JSON {written:?}\nlist {list:?}\nlist after an observation {moving:?}\n\
+        "{} VMs, {} bytes\nread {read:?}\nread in brief {brief:?}\nwrite JSON {written:?}\nBLAKE3 of it {hash:?}\nlist {list:?}\nlist after an observation {moving:?}\n\
          filtered {filtered:?}\nno such VM {missing:?}\nmetrics {metrics:?}\ntemplates {templates:?}",
         vms.len(),
         answer.bytes.len()
@@ -70,7 +72,9 @@ async fn a_list_is_kept_only_while_it_is_true() {
     assert_eq!(first.header("content-type"), "application/json");
     let shown = serde_json::json!([far.get("/api/v1/vms/web-1").await.json()]);
     assert_eq!(first.json(), shown, "lists and single VMs are told alike");
-    assert_eq!(list(&made).await.bytes, first.bytes);
+    let again = list(&made).await;
+    assert_eq!((&again.bytes, again.header("etag")), (&first.bytes, first.header("etag")));
+    assert_eq!(first.header("cache-control"), "private, no-cache", "to be asked for again, unlike one object");
 
     let told = VmObservation::new(VmState::Running, Generation(1), NOW);
     far.see(|observed| {
@@ -78,7 +82,9 @@ async fn a_list_is_kept_only_while_it_is_true() {
             node.vms.insert(vm.id, told);
         }
     });
-    assert_eq!(list(&made).await.json()[0]["status"]["state"], "running", "what is seen is told at once");
+    let seen = list(&made).await;
+    assert_eq!(seen.json()[0]["status"]["state"], "running", "what is seen is told at once");
+    assert_ne!(seen.header("etag"), first.header("etag"));
     let stopped = near.post("/api/v1/vms/web-1/stop", "").await;
     assert_eq!(list(&stopped).await.json()[0]["desired"], "stopped", "and so is what is wanted");
     assert_eq!(far.get("/api/v1/vms?filter=web").await.json(), list(&stopped).await.json());
