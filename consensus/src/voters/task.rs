@@ -38,12 +38,15 @@ pub(crate) async fn run(
 ) {
     let mut server = raft.server_metrics();
     let mut applied = state.watch();
+    let mut members = Members::default();
     loop {
         let metrics = raft.metrics().borrow_watched().clone();
         if metrics.current_leader == Some(me) {
             let alive = liveness.borrow_and_update().clone();
-            match look(me, rule, &metrics, &state, &alive).await {
-                Ok(situation) => {
+            let index = applied.borrow_and_update().index;
+            match members.at(index, &state).await {
+                Ok(members) => {
+                    let situation = look(me, rule, &metrics, members.clone(), &alive);
                     if let Some(step) = wrong_clock(&situation, &alive).or_else(|| plan(&situation)) {
                         execute(&raft, step).await;
                     }
@@ -65,7 +68,7 @@ pub(crate) async fn run(
     }
 }
 
-/// Why the situation could not be seen.
+/// Why the members could not be read.
 #[derive(Debug, thiserror::Error)]
 enum LookError {
     #[error("the state cannot be opened")]
@@ -74,17 +77,32 @@ enum LookError {
     State(#[from] state::ReadError),
 }
 
-async fn look(
+/// Who belongs to the cluster, as of an index. Read again only when the state has moved: most looks find nothing new.
+#[derive(Debug, Default)]
+struct Members {
+    known: Option<(u64, BTreeSet<NodeId>)>,
+}
+
+impl Members {
+    async fn at(&mut self, index: u64, state: &AppliedState) -> Result<&BTreeSet<NodeId>, LookError> {
+        let known = match self.known.take().filter(|(at, _)| *at == index) {
+            Some(known) => known,
+            None => {
+                let read = state.readers().run(|db| Ok::<_, LookError>(View::new(db).nodes()?));
+                (index, read.await?.into_iter().map(|node| node.id).collect())
+            }
+        };
+        Ok(&self.known.insert(known).1)
+    }
+}
+
+fn look(
     me: NodeId,
     rule: VoterRule,
     metrics: &RaftMetrics<Types>,
-    state: &AppliedState,
+    members: BTreeSet<NodeId>,
     liveness: &Liveness,
-) -> Result<Situation, LookError> {
-    let members = state.readers().run(|db| {
-        let nodes = View::new(db).nodes()?;
-        Ok::<_, LookError>(nodes.into_iter().map(|node| node.id).collect::<BTreeSet<_>>())
-    });
+) -> Situation {
     let membership = metrics.membership_config.membership();
     let joint = membership.get_joint_config();
     let now = Instant::now();
@@ -93,9 +111,9 @@ async fn look(
     let matched = metrics.replication.iter().flatten();
     let mut alive = liveness.alive.clone();
     alive.insert(me);
-    Ok(Situation {
+    Situation {
         me,
-        members: members.await?,
+        members,
         voters: joint.last().cloned().unwrap_or_default(),
         unfinished: joint.len() > 1,
         learners: membership.learner_ids().collect(),
@@ -107,7 +125,7 @@ async fn look(
             .map(|(node, _)| *node)
             .collect(),
         caught_up: matched.filter(|(_, id)| id.is_some_and(|id| near(id.index()))).map(|(node, _)| *node).collect(),
-    })
+    }
 }
 
 /// A leader that may not stamp commands is of no use.
