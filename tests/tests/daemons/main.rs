@@ -7,6 +7,7 @@ mod apply;
 mod creates;
 mod events;
 mod garbage;
+mod moved;
 mod openapi;
 mod quorum;
 mod rolling;
