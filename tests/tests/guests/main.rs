@@ -12,6 +12,7 @@ mod doctor;
 mod foreign;
 mod foreign_changes;
 mod guest;
+mod hardware;
 mod killed;
 mod laptop;
 mod life;
