@@ -5,7 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, helpers included")]
 
 use async_trait::async_trait;
-use std::{fs::File, net::Ipv4Addr, os::unix::net::UnixListener, path::Path, time::Duration};
+use std::{fs::File, net::Ipv4Addr, os::unix::net::UnixListener, path::Path, sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     sync::broadcast,
@@ -18,11 +18,14 @@ use waifud_model::{
     template::ImageFormat,
     vm::Mac,
 };
-use waifud_node::hypervisor::{
-    Accel, Adjustment, Boot, Cpus, Disk, DiskCache, Domain, DomainEvent, DomainSpec, DomainState, Drive, Happening,
-    Health, Hypervisor, HypervisorError, Machine, Memory, Nic, OffReason, PauseReason, Smbios, StartMode,
-    fake::FakeHypervisor,
-    libvirt::{Libvirt, LibvirtConfig},
+use waifud_node::{
+    hypervisor::{
+        Accel, Adjustment, Boot, Cpus, Disk, DiskCache, Domain, DomainEvent, DomainSpec, DomainState, Drive, Happening,
+        Health, Hypervisor, HypervisorError, Machine, Memory, Nic, OffReason, PauseReason, Smbios, StartMode,
+        fake::FakeHypervisor,
+        libvirt::{Libvirt, LibvirtConfig},
+    },
+    reconcile::{Clock as _, SystemClock},
 };
 
 /// An implementation to be tried, and what the contract needs besides it.
@@ -121,11 +124,14 @@ async fn contract(stage: &dyn Stage) {
     heard(&mut events, vm, Happening::Definition).await;
 
     // Started, and started again: that only notes the generation.
+    let before = SystemClock.now();
     hypervisor.start(vm, Generation(1), StartMode::Run).await.unwrap();
     hypervisor.start(vm, Generation(1), StartMode::Run).await.unwrap();
     heard(&mut events, vm, Happening::Started).await;
     let domain = look().await;
     assert_eq!((domain.state, domain.started), (DomainState::Running, Some(Generation(1))));
+    let since = domain.since;
+    assert!(since.is_some_and(|at| (before..=SystemClock.now()).contains(&at)), "{since:?}");
 
     // A new definition leaves the guest alone, and forgets nothing.
     first.generation = Generation(2);
@@ -140,7 +146,8 @@ async fn contract(stage: &dyn Stage) {
     assert_eq!(domain.state, DomainState::Running);
     assert_eq!((domain.defined, domain.started), (Some(Generation(2)), Some(Generation(1))));
     hypervisor.start(vm, Generation(2), StartMode::Run).await.unwrap();
-    assert_eq!(look().await.started, Some(Generation(2)));
+    let domain = look().await;
+    assert_eq!((domain.started, domain.since), (Some(Generation(2)), since));
     assert_eq!(hypervisor.list().await.unwrap()[1].started, Some(Generation(2)), "the listing has seen the change");
     assert!(hypervisor.usage().await.unwrap().iter().all(|usage| usage.vm == vm));
 
@@ -310,7 +317,9 @@ impl Stage for LibvirtStage {
 
 #[tokio::test(start_paused = true)]
 async fn the_fake_keeps_the_contract() {
-    contract(&FakeStage(FakeHypervisor::default())).await;
+    let fake = FakeHypervisor::default();
+    fake.keep_time(Arc::new(SystemClock));
+    contract(&FakeStage(fake)).await;
 }
 
 #[tokio::test]

@@ -23,7 +23,7 @@ const LOOK: Duration = Duration::from_secs(1);
 
 /// Keeps the wishes of one node in step with the cluster.
 #[derive(Debug)]
-pub(super) struct Keeper {
+pub struct Keeper {
     me: NodeId,
     overrides: Arc<Overrides>,
     consensus: Handle,
@@ -63,7 +63,9 @@ fn verdict(me: NodeId, wish: &Override, record: Option<&Vm>, told: bool, seen: O
 }
 
 impl Keeper {
-    pub(super) fn new(
+    /// For the wishes of `me`. `reconciler` is what carries them out.
+    #[must_use]
+    pub fn new(
         me: NodeId,
         overrides: Arc<Overrides>,
         consensus: Handle,
@@ -74,7 +76,7 @@ impl Keeper {
     }
 
     /// Works until `stop`.
-    pub(super) async fn run(self, stop: CancellationToken) {
+    pub async fn run(self, stop: CancellationToken) {
         let applied = self.consensus.applied();
         stop.run_until_cancelled_owned(self.keep(applied)).await;
     }

@@ -20,6 +20,7 @@ use std::{
 };
 use tempfile::NamedTempFile;
 use tokio::sync::watch;
+use waifud_consensus::Storage;
 use waifud_model::{
     ids::{Generation, VmId},
     time::Timestamp,
@@ -29,21 +30,22 @@ use waifud_model::{
 /// A wish that was given here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Override {
+pub struct Override {
     /// What is wanted.
-    pub(super) desired: Desired,
+    pub desired: Desired,
     /// How long its guest may take to go off, in seconds.
-    pub(super) grace: Option<u32>,
+    pub grace: Option<u32>,
     /// The generation it was given on top of: with another one, somebody decided after it or without it.
-    pub(super) base: Generation,
+    pub base: Generation,
     /// When, by this host's clock. A guest that was started before does not serve it.
-    pub(super) at: Timestamp,
+    pub at: Timestamp,
 }
 
 /// The wishes of one node.
 #[derive(Debug)]
-pub(super) struct Overrides {
+pub struct Overrides {
     path: PathBuf,
+    storage: Storage,
     /// What is in the file, too.
     kept: Mutex<BTreeMap<VmId, Override>>,
     /// One writer at a time; what it writes is what is kept when it begins.
@@ -60,11 +62,11 @@ pub struct OverridesError {
 }
 
 impl Overrides {
-    /// Reads what was kept in `path`.
+    /// Reads what was kept in `path`, where `storage` writes.
     ///
     /// # Errors
     /// If there is a file that cannot be read: what people asked for is not to be forgotten in silence.
-    pub(super) fn open(path: PathBuf) -> Result<Arc<Self>, OverridesError> {
+    pub fn open(path: PathBuf, storage: Storage) -> Result<Arc<Self>, OverridesError> {
         let kept = match fs::read(&path) {
             Ok(text) => serde_json::from_slice(&text).map_err(io::Error::other),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(BTreeMap::new()),
@@ -72,14 +74,14 @@ impl Overrides {
         };
         let kept = kept.map_err(|source| OverridesError { path: path.clone(), source })?;
         let (kept, writing) = (Mutex::new(kept), tokio::sync::Mutex::default());
-        Ok(Arc::new(Self { path, kept, writing, changed: watch::Sender::new(0) }))
+        Ok(Arc::new(Self { path, storage, kept, writing, changed: watch::Sender::new(0) }))
     }
 
     /// Keeps a wish, in place of an earlier one. When this returns it outlives a power cut.
     ///
     /// # Errors
     /// If it cannot be written; then it does not count.
-    pub(super) async fn give(&self, vm: VmId, wish: Override) -> Result<(), OverridesError> {
+    pub async fn give(&self, vm: VmId, wish: Override) -> Result<(), OverridesError> {
         self.write(|kept| {
             kept.insert(vm, wish);
         })
@@ -104,7 +106,10 @@ impl Overrides {
         let mut next = lock(&self.kept).clone();
         change(&mut next);
         let (path, content) = (self.path.clone(), next.clone());
-        let written = tokio::task::spawn_blocking(move || save(&path, &content)).await;
+        let written = match self.storage {
+            Storage::Threads => tokio::task::spawn_blocking(move || save(&path, &content, true)).await,
+            Storage::Inline { durable } => Ok(save(&path, &content, durable)),
+        };
         written
             .unwrap_or_else(|died| Err(io::Error::other(died)))
             .map_err(|source| OverridesError { path: self.path.clone(), source })?;
@@ -124,7 +129,8 @@ impl Overrides {
     }
 
     /// All wishes.
-    pub(super) fn all(&self) -> BTreeMap<VmId, Override> {
+    #[must_use]
+    pub fn all(&self) -> BTreeMap<VmId, Override> {
         lock(&self.kept).clone()
     }
 
@@ -138,16 +144,20 @@ impl Overrides {
     }
 
     /// What the owner is to do with a VM: its record's word, or the wish on top of it.
-    pub(super) fn desired(&self, vm: &Vm) -> Desired {
+    #[must_use]
+    pub fn desired(&self, vm: &Vm) -> Desired {
         self.of(vm.id).filter(|wish| wish.base == vm.generation).map_or(vm.desired, |wish| wish.desired)
     }
 }
 
 /// Under another name first: a power cut leaves the old file or the new one.
-fn save(path: &Path, kept: &BTreeMap<VmId, Override>) -> io::Result<()> {
+fn save(path: &Path, kept: &BTreeMap<VmId, Override>, durable: bool) -> io::Result<()> {
     let dir = path.parent().unwrap_or(Path::new("/"));
     let mut file = NamedTempFile::new_in(dir)?;
     file.write_all(&serde_json::to_vec_pretty(kept).map_err(io::Error::other)?)?;
+    if !durable {
+        return file.persist(path).map(drop).map_err(|error| error.error);
+    }
     file.as_file().sync_all()?;
     file.persist(path).map_err(|error| error.error)?;
     File::open(dir)?.sync_all()
@@ -160,28 +170,32 @@ mod tests {
     const WISH: Override =
         Override { desired: Desired::Stopped, grace: Some(5), base: Generation(3), at: Timestamp(1_000) };
 
+    fn open(path: PathBuf) -> Result<Arc<Overrides>, OverridesError> {
+        Overrides::open(path, Storage::Threads)
+    }
+
     #[tokio::test]
     async fn wishes_outlive_a_restart_and_go_only_as_themselves() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("overrides.json");
         let vm = VmId::from_random([1; 16]);
-        let overrides = Overrides::open(path.clone()).unwrap();
+        let overrides = open(path.clone()).unwrap();
         overrides.give(vm, WISH).await.unwrap();
-        let again = Overrides::open(path.clone()).unwrap();
+        let again = open(path.clone()).unwrap();
         assert_eq!(again.of(vm), Some(WISH));
         // A newer wish is not let go with the one before it.
         let newer = Override { desired: Desired::Running, at: Timestamp(2_000), ..WISH };
         again.give(vm, newer).await.unwrap();
         again.let_go(vm, &WISH).await.unwrap();
-        assert_eq!(Overrides::open(path.clone()).unwrap().of(vm), Some(newer));
+        assert_eq!(open(path.clone()).unwrap().of(vm), Some(newer));
         again.let_go(vm, &newer).await.unwrap();
-        assert_eq!(Overrides::open(path).unwrap().all(), BTreeMap::new());
+        assert_eq!(open(path).unwrap().all(), BTreeMap::new());
     }
 
     #[tokio::test]
     async fn a_wish_that_cannot_be_written_does_not_count() {
         let dir = tempfile::tempdir().unwrap();
-        let overrides = Overrides::open(dir.path().join("overrides.json")).unwrap();
+        let overrides = open(dir.path().join("overrides.json")).unwrap();
         let vm = VmId::from_random([1; 16]);
         dir.close().unwrap();
         let error = overrides.give(vm, WISH).await.unwrap_err();
@@ -194,13 +208,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("overrides.json");
         fs::write(&path, "{").unwrap();
-        assert!(Overrides::open(path).is_err());
+        assert!(open(path).is_err());
     }
 
     #[tokio::test]
     async fn a_wish_is_laid_over_the_generation_it_was_given_on_only() {
         let dir = tempfile::tempdir().unwrap();
-        let overrides = Overrides::open(dir.path().join("overrides.json")).unwrap();
+        let overrides = open(dir.path().join("overrides.json")).unwrap();
         let record = crate::reconcile::samples::vm(1);
         let wanted =
             |generation| Wanted { vm: Vm { generation, ..record.clone() }, image: None, cd: None, wished_at: None };

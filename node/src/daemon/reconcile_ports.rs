@@ -48,27 +48,18 @@ pub struct ReplicaIntent {
     me: NodeId,
     mtu: u16,
     consensus: Handle,
-    overrides: Option<Arc<Overrides>>,
+    overrides: Arc<Overrides>,
     changed: watch::Receiver<u64>,
     caught_up: OnceCell<()>,
 }
 
 impl ReplicaIntent {
-    /// Of `me`, by its replica; its guests' packets have at most `mtu` bytes. Must be called inside a runtime.
+    /// Of `me`, by its replica, with the wishes that were given here laid over; its guests' packets have at most `mtu` bytes.
+    /// Must be called inside a runtime.
     #[must_use]
-    pub fn new(me: NodeId, consensus: Handle, mtu: u16) -> Self {
-        Self::laid_over(me, consensus, mtu, None)
-    }
-
-    /// The same, with the wishes that were given here laid over.
-    #[must_use]
-    pub(super) fn with_overrides(me: NodeId, consensus: Handle, mtu: u16, overrides: Arc<Overrides>) -> Self {
-        Self::laid_over(me, consensus, mtu, Some(overrides))
-    }
-
-    fn laid_over(me: NodeId, consensus: Handle, mtu: u16, overrides: Option<Arc<Overrides>>) -> Self {
+    pub fn new(me: NodeId, consensus: Handle, mtu: u16, overrides: Arc<Overrides>) -> Self {
         let (sender, changed) = watch::channel(0);
-        tokio::spawn(pass_on(consensus.applied(), overrides.as_ref().map(|o| o.changed()), sender));
+        tokio::spawn(pass_on(consensus.applied(), overrides.changed(), sender));
         Self { me, mtu, consensus, overrides, changed, caught_up: OnceCell::new() }
     }
 
@@ -85,17 +76,9 @@ impl ReplicaIntent {
     }
 }
 
-/// False if there will be no more.
-async fn next(changed: &mut Option<watch::Receiver<u64>>) -> bool {
-    match changed {
-        Some(changed) => changed.changed().await.is_ok(),
-        None => std::future::pending().await,
-    }
-}
-
 async fn pass_on(
     mut applied: watch::Receiver<Applied>,
-    mut overrides: Option<watch::Receiver<u64>>,
+    mut overrides: watch::Receiver<u64>,
     sender: watch::Sender<u64>,
 ) {
     loop {
@@ -103,7 +86,7 @@ async fn pass_on(
         let moved = sender.send(index).is_ok()
             && tokio::select! {
                 moved = applied.changed() => moved.is_ok(),
-                moved = next(&mut overrides) => moved,
+                moved = overrides.changed() => moved.is_ok(),
             };
         if !moved {
             return;
@@ -140,11 +123,7 @@ impl Intent for ReplicaIntent {
         });
         let read = read.await.map_err(|error| IntentError::Unreadable(error.to_string()))?;
         let wanted = read.ok_or(IntentError::NotReady)?;
-        let lay_over = |wanted| match &self.overrides {
-            Some(overrides) => overrides.wanted(wanted),
-            None => wanted,
-        };
-        Ok(wanted.into_iter().map(|wanted| Arc::new(lay_over(wanted))).collect())
+        Ok(wanted.into_iter().map(|wanted| Arc::new(self.overrides.wanted(wanted))).collect())
     }
 
     async fn seed(&self, vm: &Vm) -> Result<Option<Vec<u8>>, IntentError> {

@@ -36,7 +36,7 @@ use std::{
 };
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use waifud_consensus::Handle;
+use waifud_consensus::{Handle, Storage};
 use waifud_gossip::membership::Gossip;
 use waifud_model::{node::Node, state::ClusterInfo};
 
@@ -115,14 +115,14 @@ impl Workload {
         };
         let mut settings = Settings::new(u64::from_be_bytes(random::bytes()));
         settings.patience.grace = config.hypervisor.shutdown_grace;
-        let overrides = Overrides::open(layout.cluster().overrides())?;
+        let overrides = Overrides::open(layout.cluster().overrides(), Storage::Threads)?;
         let proposer = Arc::new(NodeProposer::new(record.id, consensus.clone()));
         let edges = Edges {
             hypervisor: hypervisor.clone(),
             volumes: Arc::new(volumes),
             images: Arc::new(AnnouncedStore::new(store.clone(), gossip.clone()).await?),
             network,
-            intent: Arc::new(ReplicaIntent::with_overrides(
+            intent: Arc::new(ReplicaIntent::new(
                 record.id,
                 consensus.clone(),
                 config.network.mtu,

@@ -1,5 +1,6 @@
 //! Guests that exist only in memory, for simulations and the tests of whoever uses [`Hypervisor`]. Follows the same
-//! contract as libvirt; [`Faults`] and the methods below say when something goes wrong. Time is tokio's; no randomness.
+//! contract as libvirt; [`Faults`] and the methods below say when something goes wrong. Time is tokio's, dates are those of
+//! a [`Clock`] that it is given; no randomness.
 //!
 //! The fake outlives the node that uses it, as guests outlive waifud: a simulation restarts a node by dropping everything
 //! but its fakes.
@@ -14,6 +15,7 @@ use super::{
 };
 use crate::{
     faults::{Faults, lock},
+    reconcile::Clock,
     volumes::fake::FakeVolumes,
 };
 use async_trait::async_trait;
@@ -71,6 +73,8 @@ struct World {
     guests: BTreeMap<VmId, Guest>,
     /// The disks that guests see.
     volumes: Option<Arc<FakeVolumes>>,
+    /// What dates a start.
+    clock: Option<Arc<dyn Clock>>,
     changes: Vec<(HypervisorOp, VmId)>,
     shutdown_takes: Duration,
     loses_events: bool,
@@ -94,6 +98,7 @@ impl Default for FakeHypervisor {
         let world = World {
             guests: BTreeMap::new(),
             volumes: None,
+            clock: None,
             changes: Vec::new(),
             shutdown_takes: Duration::from_secs(3),
             loses_events: false,
@@ -268,16 +273,20 @@ impl Hypervisor for FakeHypervisor {
         if self.claims(HypervisorOp::Start, "start", vm).await? {
             return Ok(());
         }
-        let volumes = lock(&self.world).volumes.clone();
+        let (volumes, now) = {
+            let world = lock(&self.world);
+            (world.volumes.clone(), world.clock.as_ref().map(|clock| clock.now()))
+        };
         let began = self.with(vm, |guest| {
+            guest.started = Some(generation);
             let off = !guest.state.is_active();
             if off {
                 guest.boot(volumes.as_deref());
+                guest.note_start(now);
                 if mode == StartMode::Paused {
                     guest.state = DomainState::Paused(PauseReason::Asked);
                 }
             }
-            guest.note(generation, off);
             Ok(off)
         })?;
         if began {

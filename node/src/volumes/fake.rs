@@ -65,6 +65,12 @@ impl FakeVolumes {
         roots.next_back().map(|(_, (_, size))| *size)
     }
 
+    /// True if any disk of it is there.
+    #[must_use]
+    pub fn has(&self, vm: VmId) -> bool {
+        lock(&self.disks).keys().any(|(whose, _)| *whose == vm)
+    }
+
     /// The size of a data disk, if it is there.
     #[must_use]
     pub fn data_size(&self, vm: VmId, disk: &DataVolume) -> Option<ByteSize> {

@@ -1,18 +1,20 @@
-//! People and their scripts: they make VMs, start, stop and delete them, add templates, and try again when they got no
-//! answer, through whichever node they happen to know.
+//! People and their scripts: they make VMs, do with them what can be done, delete them, add templates, and try again when they
+//! got no answer, through whichever node they happen to know.
 //!
 //! In: dice, a node's handle. Out: proposals as the web makes them, and what was told, in the [`Oracle`].
 
 use super::{
+    clock::WallClock,
     dice::Dice,
     lock,
     oracle::{Oracle, Wish},
     planted::Planted,
     trace::Trace,
+    verbs::Verb,
 };
 use anyhow::Result;
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex},
 };
 use waifud_consensus::{Committed, Handle, Proposal, ProposeError};
@@ -20,7 +22,7 @@ use waifud_model::{
     command::{Actor, Command, CreateVm, Origin, Reply, RequestKey},
     digest::{Blake3, Sha256},
     ids::{NodeId, TokenId, VmId},
-    labels::Labels,
+    labels::{LabelPatch, Labels},
     name::{NodeName, TemplateName, VmName},
     placement::{self, Candidate, Spread, place},
     size::ByteSize,
@@ -28,6 +30,7 @@ use waifud_model::{
     time::Timestamp,
     vm::{Desired, ImageRef, RestartPolicy, VmSpec},
 };
+use waifud_node::daemon::Overrides;
 
 /// The client's token: its requests are the same person's, whichever node they come through.
 pub(crate) const TOKEN: u64 = 4711;
@@ -41,6 +44,9 @@ pub(crate) struct Door {
     pub(crate) handle: Handle,
     pub(crate) node: NodeId,
     pub(crate) hears: BTreeSet<NodeId>,
+    /// What it does without the cluster, and when that is.
+    pub(crate) overrides: Arc<Overrides>,
+    pub(crate) clock: WallClock,
 }
 
 /// The client.
@@ -62,15 +68,19 @@ impl Client {
         let made: Vec<VmId> = oracle.created().map(|(_, vm)| vm.id).collect();
         let again: Vec<usize> = (0..oracle.requests.len()).collect();
         let wish = match dice.within(0..100) {
-            0..35 => create(dice, nodes)?,
-            35..60 => match dice.pick(&made) {
-                Some(vm) if dice.permille(500) => Wish::Delete { vm: *vm },
-                Some(vm) => Wish::Power { vm: *vm, desired: desired(dice) },
+            0..25 => create(dice, nodes)?,
+            25..68 => match dice.pick(&made) {
+                Some(vm) if dice.permille(200) => Wish::Delete { vm: *vm },
+                Some(vm) => Wish::Do { vm: *vm, verb: verb(dice)?, expect: oracle.generation(*vm, dice) },
                 None => create(dice, nodes)?,
             },
-            60..66 => template(dice, nodes)?,
-            66..70 => match dice.pick(nodes) {
-                Some((node, _)) => Wish::Cordon { node: *node, cordoned: dice.permille(300) },
+            68..73 => template(dice, nodes)?,
+            73..78 => match dice.pick(nodes) {
+                Some((node, _)) if dice.permille(500) => Wish::Cordon { node: *node, cordoned: dice.permille(300) },
+                Some((node, _)) => {
+                    let labels = BTreeMap::from([("rack".to_owned(), Some(dice.within(0..3).to_string()))]);
+                    Wish::Label { node: *node, labels: LabelPatch(labels) }
+                }
                 None => template(dice, nodes)?,
             },
             _ => match dice.pick(&again) {
@@ -105,6 +115,15 @@ impl Client {
         let answer = self.propose(&door, key, command).await;
         self.trace.line(format_args!("told {request}: {answer:?}"));
         lock(&self.oracle).told(request, minted.map(|(vm, _)| vm), &answer);
+        if let (Wish::Do { vm, verb, expect }, Err(error)) = (&wish, &answer)
+            && matches!(error, ProposeError::NoQuorum { .. } | ProposeError::NoLeaderYet | ProposeError::Unknown)
+        {
+            let alone = verb.alone(*vm, *expect, &door).await;
+            self.trace.line(format_args!("{} alone does {request}: {alone:?}", door.node));
+            if let Ok(Some(wish)) = alone {
+                lock(&self.oracle).alone(*vm, wish);
+            }
+        }
         answer.ok()
     }
 
@@ -136,8 +155,13 @@ fn key(dice: &mut Dice, wish: &Wish) -> RequestKey {
     RequestKey { key: format!("{:016x}", dice.number()), body, origin: Origin::Client }
 }
 
-fn desired(dice: &mut Dice) -> Desired {
-    if dice.permille(500) { Desired::Running } else { Desired::Stopped }
+fn vm_name(dice: &mut Dice) -> Result<VmName> {
+    Ok(VmName::new(format!("guest-{}", dice.within(0..NAMES)))?)
+}
+
+fn verb(dice: &mut Dice) -> Result<Verb> {
+    let (name, template) = (vm_name(dice)?, template_name(dice)?);
+    Verb::think(dice, name, template)
 }
 
 fn template_name(dice: &mut Dice) -> Result<TemplateName> {
@@ -147,7 +171,7 @@ fn template_name(dice: &mut Dice) -> Result<TemplateName> {
 fn create(dice: &mut Dice, nodes: &[(NodeId, NodeName)]) -> Result<Wish> {
     let restarts = [RestartPolicy::OnFailure, RestartPolicy::OnFailure, RestartPolicy::Always, RestartPolicy::Never];
     Ok(Wish::Create {
-        name: VmName::new(format!("guest-{}", dice.within(0..NAMES)))?,
+        name: vm_name(dice)?,
         template: template_name(dice)?,
         cpus: u32::try_from(dice.within(1..6))?,
         pin: if dice.permille(200) { dice.pick(nodes).map(|(_, name)| name.clone()) } else { None },
@@ -187,10 +211,11 @@ async fn command(wish: &Wish, door: &Door, dice: &mut Dice) -> Option<Command> {
                 desired,
             })))
         }
-        Wish::Power { vm, desired } => Some(Command::SetPower { vm, desired, grace: None, expect: None }),
+        Wish::Do { vm, verb, expect } => verb.command(vm, expect, door).await,
         Wish::Delete { vm } => Some(Command::DeleteVm { vm, expect: None }),
         Wish::Template(version) => Some(Command::AddTemplateVersion(version)),
         Wish::Cordon { node, cordoned } => Some(Command::SetCordon { node, cordoned }),
+        Wish::Label { node, labels } => Some(Command::SetNodeLabels { node, labels }),
     }
 }
 

@@ -48,8 +48,14 @@ impl Host {
             foreign,
         };
         host.hypervisor.plug(Arc::clone(&host.volumes));
+        host.hypervisor.keep_time(Arc::new(host.clock.clone()));
         host.hypervisor.add_foreign(foreign);
         Ok(host)
+    }
+
+    /// Is there a domain of the VM, or a disk?
+    pub(crate) fn has(&self, vm: VmId) -> bool {
+        self.hypervisor.state(vm).is_some() || self.volumes.has(vm)
     }
 
     /// What it says of itself when it joins. Small, so that placement and apply have to refuse some.

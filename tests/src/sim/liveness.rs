@@ -1,16 +1,17 @@
 //! After the bad time: all is mended, and within bounded time there is a leader, writes are accepted everywhere, and what
 //! is there is what is wanted.
 
-use super::{fabric::Quality, host::Host, invariants::Replica, lock, oracle::Wish, weather, world::World};
+use super::{
+    fabric::Quality, host::Host, invariants::Replica, lock, node::Node, oracle::Wish, settled, weather, world::World,
+};
 use anyhow::Result;
 use std::{collections::BTreeSet, time::Duration};
 use tokio::time::{Instant, sleep};
 use waifud_model::{
     command::Reply,
     ids::{NodeId, VmId},
-    vm::{Desired, Phase, RestartPolicy, Vm},
+    vm::Phase,
 };
-use waifud_node::hypervisor::{DomainState, OffReason};
 
 /// A leader is elected in a second or two, and a proposal is tried for one.
 const WRITABLE: Duration = Duration::from_secs(20);
@@ -82,41 +83,45 @@ async fn unsettled(world: &mut World) -> Result<Option<String>> {
     if open > 0 {
         return Ok(Some(format!("{open} requests are not answered")));
     }
+    let wishes = |node: &Node| node.overrides.all();
+    if let Some((node, wishes)) =
+        world.nodes.iter().map(|(id, node)| (id, wishes(node))).find(|(_, all)| !all.is_empty())
+    {
+        return Ok(Some(format!("{node} keeps wishes that were given without the cluster: {wishes:?}")));
+    }
     let replicas = world.replicas().await?;
     let indexes: BTreeSet<_> = replicas.iter().map(|replica| replica.index).collect();
     let Some(replica) = replicas.first().filter(|_| indexes.len() == 1 && replicas.len() == world.hosts.len()) else {
         return Ok(Some(format!("the replicas are at {indexes:?}")));
     };
     let minted: Vec<VmId> = lock(&world.client.oracle).minted.keys().copied().collect();
-    Ok(world.hosts.iter().find_map(|host| wrong(host, replica, &minted)).or_else(|| untold(world, replica)))
+    for host in &world.hosts {
+        if let Some(wrong) = wrong(world, host, replica, &minted).await? {
+            return Ok(Some(wrong));
+        }
+    }
+    Ok(forgotten(world, replica).or_else(|| untold(world, replica)))
 }
 
 /// What on a host is not as the replica wants it.
-fn wrong(host: &Host, replica: &Replica, minted: &[VmId]) -> Option<String> {
-    minted.iter().find_map(|id| {
-        let (state, disk) = (host.hypervisor.state(*id), host.volumes.size(*id));
-        let wanted = replica.state.vms.get(id).filter(|vm| vm.node == host.id);
-        let well = match (wanted, state) {
-            (None, None) => disk.is_none(),
-            (None, Some(_)) => false,
-            (Some(vm), state) => {
-                vm.phase == Phase::Live && disk.is_some() && state.is_some_and(|state| serves(vm, state))
-            }
-        };
-        (!well).then(|| format!("on {} VM {id} is {state:?} with disk {disk:?}, wanted {wanted:?}", host.name))
-    })
+async fn wrong(world: &World, host: &Host, replica: &Replica, minted: &[VmId]) -> Result<Option<String>> {
+    for id in minted {
+        let record = replica.state.vms.get(id).filter(|vm| vm.node == host.id);
+        let told = world.gossip.sees(host.id, host.id, *id).map(|seen| seen.waits).unwrap_or_default();
+        if let Some(wrong) = settled::wrong(host, *id, record, told).await? {
+            return Ok(Some(wrong));
+        }
+    }
+    Ok(None)
 }
 
-fn serves(vm: &Vm, state: DomainState) -> bool {
-    match (vm.desired, state) {
-        (Desired::Running, DomainState::Running) => true,
-        // It is left as it is, by its own policy.
-        (Desired::Running, DomainState::Off(reason)) => {
-            vm.spec.restart == RestartPolicy::Never && !matches!(reason, OffReason::Unknown | OffReason::ShutDown)
-        }
-        (Desired::Stopped, DomainState::Off(_)) => true,
-        _ => false,
-    }
+/// What was promised without the cluster stands, unless somebody decided otherwise: that makes a generation.
+fn forgotten(world: &World, replica: &Replica) -> Option<String> {
+    lock(&world.client.oracle).promises.iter().find_map(|(id, wish)| {
+        let vm = replica.state.vms.get(id)?;
+        let is_lost = vm.phase == Phase::Live && vm.generation == wish.base && vm.desired != wish.desired;
+        is_lost.then(|| format!("{wish:?} of VM {id} was forgotten: {vm:?}"))
+    })
 }
 
 /// What the others have not heard of: every node sees every VM at its present generation.

@@ -34,8 +34,10 @@ mod panics;
 mod planted;
 mod ports;
 mod scenario;
+mod settled;
 mod tally;
 mod trace;
+mod verbs;
 mod weather;
 mod world;
 

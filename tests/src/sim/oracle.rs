@@ -2,15 +2,18 @@
 //!
 //! In: each try and its answer. Out: facts for the invariants. It knows nothing of nodes or states.
 
-use std::collections::BTreeMap;
+use super::{dice::Dice, verbs::Verb};
+use std::collections::{BTreeMap, BTreeSet};
 use waifud_consensus::{Committed, ProposeError};
 use waifud_model::{
     command::{Reply, RequestKey},
-    ids::{NodeId, VmId},
+    ids::{Generation, NodeId, VmId},
+    labels::LabelPatch,
     name::{NodeName, TemplateName, VmName},
     template::TemplateVersion,
     vm::{Desired, RestartPolicy, Vm},
 };
+use waifud_node::daemon::Override;
 
 /// What a request wants.
 #[derive(Debug, Clone)]
@@ -24,14 +27,16 @@ pub(crate) enum Wish {
         desired: Desired,
         restart: RestartPolicy,
     },
-    /// A VM started or stopped.
-    Power { vm: VmId, desired: Desired },
+    /// Something done with a VM, perhaps only if nobody else has since it was last seen.
+    Do { vm: VmId, verb: Verb, expect: Option<Generation> },
     /// A VM gone.
     Delete { vm: VmId },
     /// A template version.
     Template(Box<TemplateVersion>),
     /// A node in or out of placement.
     Cordon { node: NodeId, cordoned: bool },
+    /// A node with other labels.
+    Label { node: NodeId, labels: LabelPatch },
 }
 
 /// What the client knows of one try.
@@ -70,8 +75,12 @@ pub(crate) struct Oracle {
     pub(crate) minted: BTreeMap<VmId, Minted>,
     /// VMs somebody tried to delete, and where in the log that was accepted.
     pub(crate) deletes: BTreeMap<VmId, Option<u64>>,
-    /// The last accepted power change of each VM, by its place in the log.
-    pub(crate) powers: BTreeMap<VmId, (u64, Vm)>,
+    /// The last accepted change of each VM, by its place in the log.
+    pub(crate) changes: BTreeMap<VmId, (u64, Vm)>,
+    /// The last thing that each VM's owner promised to do without the cluster.
+    pub(crate) promises: BTreeMap<VmId, Override>,
+    /// VMs somebody tried to give another name.
+    pub(crate) renamed: BTreeSet<VmId>,
     /// Answers that contradict each other.
     pub(crate) contradictions: Vec<String>,
     /// Tries that are under way.
@@ -79,6 +88,8 @@ pub(crate) struct Oracle {
     pub(crate) writes: u64,
     pub(crate) refused: u64,
     pub(crate) unanswered: u64,
+    /// Promises to do something without the cluster.
+    pub(crate) alone: u64,
 }
 
 impl Oracle {
@@ -94,8 +105,14 @@ impl Oracle {
         if let Some((vm, node)) = minted {
             self.minted.insert(vm, Minted { request, node, fate: Fate::Open });
         }
-        if let Wish::Delete { vm } = self.requests[request].wish {
-            self.deletes.entry(vm).or_insert(None);
+        match self.requests[request].wish {
+            Wish::Delete { vm } => {
+                self.deletes.entry(vm).or_insert(None);
+            }
+            Wish::Do { vm, verb: Verb::Rename(_), .. } => {
+                self.renamed.insert(vm);
+            }
+            _ => {}
         }
     }
 
@@ -132,6 +149,12 @@ impl Oracle {
         }
     }
 
+    /// The VM's owner promised to do it without the cluster.
+    pub(crate) fn alone(&mut self, vm: VmId, wish: Override) {
+        self.alone += 1;
+        self.promises.insert(vm, wish);
+    }
+
     fn accepted(&mut self, request: usize, committed: &Committed) {
         let Committed { index, reply, .. } = committed;
         let known = &mut self.requests[request];
@@ -149,14 +172,20 @@ impl Oracle {
                 let at = self.deletes.entry(*vm).or_insert(None);
                 *at = Some(at.map_or(*index, |first| first.min(*index)));
             }
-            (Wish::Power { vm, .. }, Reply::Vm(record)) => {
-                let newer = self.powers.get(vm).is_none_or(|(_, known)| known.generation < record.generation);
+            (Wish::Do { vm, .. }, Reply::Vm(record)) => {
+                let newer = self.changes.get(vm).is_none_or(|(_, known)| known.generation < record.generation);
                 if newer {
-                    self.powers.insert(*vm, (*index, (**record).clone()));
+                    self.changes.insert(*vm, (*index, (**record).clone()));
                 }
             }
             _ => {}
         }
+    }
+
+    /// What somebody careful takes a VM's generation to be: the last that was told.
+    pub(crate) fn generation(&self, vm: VmId, dice: &mut Dice) -> Option<Generation> {
+        let told = self.changes.get(&vm).map(|(_, record)| record.generation);
+        dice.permille(250).then_some(told.unwrap_or(Generation(1)))
     }
 
     /// The VMs that were made for the client, and where in the log.

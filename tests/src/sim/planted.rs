@@ -19,11 +19,13 @@ pub enum Planted {
     FreshKeys,
     /// A node comes back without its files.
     LostDisk,
+    /// A node does not hear of reboots.
+    MissedReboots,
 }
 
 impl Planted {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::EarlyAck,
         Self::Divergence,
         Self::ForeignOwner,
@@ -31,6 +33,7 @@ impl Planted {
         Self::LeftDisks,
         Self::FreshKeys,
         Self::LostDisk,
+        Self::MissedReboots,
     ];
 
     /// Its name on the command line.
@@ -44,6 +47,7 @@ impl Planted {
             Self::LeftDisks => "left-disks",
             Self::FreshKeys => "fresh-keys",
             Self::LostDisk => "lost-disk",
+            Self::MissedReboots => "missed-reboots",
         }
     }
 }

@@ -23,10 +23,11 @@ use waifud_node::{
     volumes::{DataVolume, Disks, Volume, VolumeError, Volumes},
 };
 
-/// What a node wants to run, perhaps with the VMs of other owners.
+/// What a node wants to run, perhaps with the VMs of other owners, or without reboots.
 pub(crate) fn intent(real: Arc<dyn Intent>, consensus: Handle, planted: Option<Planted>) -> Arc<dyn Intent> {
     match planted {
         Some(Planted::ForeignOwner) => Arc::new(Greedy { real, consensus }),
+        Some(Planted::MissedReboots) => Arc::new(Inattentive(real)),
         _ => real,
     }
 }
@@ -78,6 +79,34 @@ impl Intent for Greedy {
 
     async fn fate(&self, vm: VmId) -> Result<Fate, IntentError> {
         self.real.fate(vm).await
+    }
+}
+
+/// Says that nobody asked for a reboot.
+#[derive(Debug)]
+struct Inattentive(Arc<dyn Intent>);
+
+#[async_trait]
+impl Intent for Inattentive {
+    fn changed(&self) -> watch::Receiver<u64> {
+        self.0.changed()
+    }
+
+    async fn wanted(&self) -> Result<Vec<Arc<Wanted>>, IntentError> {
+        let without = |wanted: Arc<Wanted>| {
+            let mut wanted = Arc::unwrap_or_clone(wanted);
+            wanted.vm.reboots = 0;
+            Arc::new(wanted)
+        };
+        Ok(self.0.wanted().await?.into_iter().map(without).collect())
+    }
+
+    async fn seed(&self, vm: &Vm) -> Result<Option<Vec<u8>>, IntentError> {
+        self.0.seed(vm).await
+    }
+
+    async fn fate(&self, vm: VmId) -> Result<Fate, IntentError> {
+        self.0.fate(vm).await
     }
 }
 

@@ -14,6 +14,8 @@ pub struct Tally {
     pub refused: u64,
     /// Writes that came to nothing, or of which it is not known.
     pub unanswered: u64,
+    /// Of these, what a node did alone, without the cluster.
+    pub alone: u64,
     /// VMs that existed.
     pub vms: u64,
     /// Terms, and so elections.
@@ -34,6 +36,7 @@ impl AddAssign for Tally {
         self.writes += other.writes;
         self.refused += other.refused;
         self.unanswered += other.unanswered;
+        self.alone += other.alone;
         self.vms += other.vms;
         self.terms += other.terms;
         self.crashes += other.crashes;

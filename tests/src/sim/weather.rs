@@ -1,25 +1,43 @@
 //! What goes wrong next. In: dice. Out: nodes that fall over and come back, wires cut and bad, hypervisors that fail, hang
 //! and go away, guests that die, clocks that are off.
 
-use super::{fabric::Quality, host::Host, planted::Planted, world::World};
+use super::{dice::Dice, fabric::Quality, host::Host, planted::Planted, world::World};
 use anyhow::Result;
 use std::time::Duration;
 use waifud_model::ids::NodeId;
 use waifud_node::{
-    hypervisor::fake::HypervisorOp, images::fake::ImageOp, net::fake::NetworkOp, volumes::fake::VolumeOp,
+    hypervisor::{PauseReason, fake::HypervisorOp},
+    images::fake::ImageOp,
+    net::fake::NetworkOp,
+    volumes::fake::VolumeOp,
 };
 
 /// Beyond five minutes a leader has to step down; most clocks are better than that.
 const FAR_OFF: i64 = 10 * 60 * 1000;
 
-const CALLS: [HypervisorOp; 7] = [
+const CALLS: [HypervisorOp; 10] = [
     HypervisorOp::List,
     HypervisorOp::Find,
     HypervisorOp::Define,
     HypervisorOp::Start,
     HypervisorOp::Shutdown,
     HypervisorOp::ForceStop,
+    HypervisorOp::Suspend,
+    HypervisorOp::Resume,
+    HypervisorOp::Adjust,
     HypervisorOp::Undefine,
+];
+
+const DISKS: [VolumeOp; 9] = [
+    VolumeOp::Disks,
+    VolumeOp::Find,
+    VolumeOp::FindData,
+    VolumeOp::Ensure,
+    VolumeOp::EnsureData,
+    VolumeOp::RemoveOldLives,
+    VolumeOp::RemoveData,
+    VolumeOp::Remove,
+    VolumeOp::List,
 ];
 
 impl World {
@@ -68,8 +86,8 @@ impl World {
                     let _ = node.handle.snapshot_now().await;
                 }
             }
-            74..84 => self.guest(host, dice.number(), dice.within(0..6)),
-            _ => self.trouble(host, dice.within(0..12), u32::try_from(dice.within(1..5))?),
+            74..84 => self.guest(host, dice.number(), dice.within(0..10)),
+            _ => self.trouble(host, &mut dice)?,
         }
         Ok(())
     }
@@ -120,27 +138,32 @@ impl World {
             0 | 1 => host.hypervisor.crash(*vm),
             2 | 3 => host.hypervisor.power_off_inside(*vm),
             4 => host.hypervisor.destroy_outside(*vm),
+            5 => host.hypervisor.pause(*vm, PauseReason::Asked),
+            6 => host.hypervisor.pause(*vm, PauseReason::DiskError),
+            7 => host.hypervisor.edit_outside(*vm),
+            8 => host.hypervisor.make_rigid(*vm, true),
             _ => host.hypervisor.make_deaf(*vm),
         }
     }
 
     /// Something goes wrong on a host that runs.
-    fn trouble(&self, host: &Host, what: u64, times: u32) {
-        self.trace.line(format_args!("trouble {what} on {}, {times} times", host.name));
-        let call = CALLS[times as usize % CALLS.len()];
+    fn trouble(&self, host: &Host, dice: &mut Dice) -> Result<()> {
+        let (what, times) = (dice.within(0..14), u32::try_from(dice.within(1..5))?);
+        let (Some(call), Some(disk)) = (dice.pick(&CALLS).copied(), dice.pick(&DISKS).copied()) else { return Ok(()) };
+        self.trace.line(format_args!("trouble {what} on {}, {call:?} or {disk:?}, {times} times", host.name));
         match what {
             0 | 1 => host.hypervisor.faults.fail(call, times),
             2 => host.hypervisor.faults.hang(call),
             3 => host.hypervisor.faults.delay(call, Duration::from_millis(u64::from(times) * 300)),
             4 => host.hypervisor.set_down(true),
             5 => host.hypervisor.lose_events(true),
-            6 => host.volumes.faults.fail(VolumeOp::Ensure, times),
-            7 => host.volumes.faults.fail(VolumeOp::Remove, times),
-            8 => host.images.faults.fail(ImageOp::Fetch, times),
-            9 => host.network.faults.fail(NetworkOp::Reserve, times),
-            10 => host.network.faults.fail(NetworkOp::Release, times),
+            6..10 => host.volumes.faults.fail(disk, times),
+            10 => host.images.faults.fail(ImageOp::Fetch, times),
+            11 => host.network.faults.fail(NetworkOp::Reserve, times),
+            12 => host.network.faults.fail(NetworkOp::Release, times),
             _ => mend(host),
         }
+        Ok(())
     }
 }
 

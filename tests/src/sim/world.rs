@@ -149,8 +149,15 @@ impl World {
 
     /// A way in through a node that runs.
     pub(crate) fn door(&self, node: NodeId) -> Result<Door> {
-        let handle = self.handle(node)?.clone();
-        Ok(Door { handle, node, hears: self.gossip.hears(node) })
+        let running = self.nodes.get(&node).ok_or_else(|| anyhow!("node {node} does not run"))?;
+        let host = self.hosts.iter().find(|host| host.id == node).context("a node without a host")?;
+        Ok(Door {
+            handle: running.handle.clone(),
+            node,
+            hears: self.gossip.hears(node),
+            overrides: running.overrides.clone(),
+            clock: host.clock.clone(),
+        })
     }
 
     pub(crate) fn handle(&self, node: NodeId) -> Result<&Handle> {
@@ -213,6 +220,7 @@ impl World {
         self.tally.writes = oracle.writes;
         self.tally.refused = oracle.refused;
         self.tally.unanswered = oracle.unanswered;
+        self.tally.alone = oracle.alone;
         self.tally.vms = oracle.created().count() as u64;
         self.tally.millis = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.tally

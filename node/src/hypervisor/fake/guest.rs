@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use waifud_model::{
     ids::{Generation, VmId},
     size::ByteSize,
+    time::Timestamp,
 };
 
 #[derive(Debug, Clone)]
@@ -23,6 +24,7 @@ pub(super) struct Guest {
     pub(super) ip: Ipv4Addr,
     pub(super) state: DomainState,
     pub(super) started: Option<Generation>,
+    since: Option<Timestamp>,
     booted: Boot,
     /// What its guest has, and the sizes of its disks; while it is on.
     running: Option<(DomainSpec, Vec<LiveDisk>)>,
@@ -50,6 +52,7 @@ impl Guest {
             ip: Ipv4Addr::UNSPECIFIED,
             state: DomainState::Running,
             started: None,
+            since: None,
             booted: Boot::default(),
             running: None,
             deaf: false,
@@ -68,7 +71,7 @@ impl Guest {
             state: self.state,
             defined,
             started: self.started,
-            since: None,
+            since: self.since,
             ip: self.ip,
             booted: running.unwrap_or(self.booted),
             edited: false,
@@ -120,10 +123,10 @@ impl Guest {
         self.state = DomainState::Running;
     }
 
-    /// It was started for this generation.
-    pub(super) fn note(&mut self, generation: Generation, booted: bool) {
-        self.started = Some(generation);
-        if booted && let Some((spec, _)) = &self.running {
+    /// It was started by whoever uses the hypervisor, and not behind its back.
+    pub(super) fn note_start(&mut self, at: Option<Timestamp>) {
+        self.since = at;
+        if let Some((spec, _)) = &self.running {
             self.booted = spec.boot;
         }
     }

@@ -4,6 +4,7 @@ use super::{FakeHypervisor, Guest, HypervisorOp};
 use crate::{
     faults::lock,
     hypervisor::{Adjustment, Cause, DomainState, Happening, Health, HypervisorError, OffReason, PauseReason},
+    reconcile::Clock,
     volumes::fake::FakeVolumes,
 };
 use std::{sync::Arc, time::Duration};
@@ -13,6 +14,11 @@ impl FakeHypervisor {
     /// Guests see the disks that these volumes keep, with their sizes; without this, all disks are empty.
     pub fn plug(&self, volumes: Arc<FakeVolumes>) {
         lock(&self.world).volumes = Some(volumes);
+    }
+
+    /// Guests are started at what this clock shows; without one, nobody knows when.
+    pub fn keep_time(&self, clock: Arc<dyn Clock>) {
+        lock(&self.world).clock = Some(clock);
     }
 
     /// The guest dies.

@@ -52,6 +52,7 @@ impl World {
             tap,
         };
         world.hypervisor.plug(world.volumes.clone());
+        world.hypervisor.keep_time(world.ports.clone());
         world.begin();
         world
     }

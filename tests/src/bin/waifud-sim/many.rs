@@ -101,13 +101,14 @@ fn print(done: &Done, seconds: f64, jobs: usize) {
         failed.len()
     );
     println!(
-        "a seed, on average: {} steps in {} s of simulated time, {} writes acknowledged, {} refused, {} without an answer, \
-         {} VMs, {} terms, {} crashes, {} snapshots sent, {} messages",
+        "a seed, on average: {} steps in {} s of simulated time, {} writes acknowledged, {} refused, {} without an answer \
+         ({} done by a node alone), {} VMs, {} terms, {} crashes, {} snapshots sent, {} messages",
         each(total.steps),
         each(total.millis) / 1000,
         each(total.writes),
         each(total.refused),
         each(total.unanswered),
+        each(total.alone),
         each(total.vms),
         each(total.terms),
         each(total.crashes),

@@ -4,7 +4,10 @@
 use super::{Invariant, Moment, Replica};
 use crate::sim::oracle::Oracle;
 use std::collections::BTreeMap;
-use waifud_model::{ids::VmId, vm::Phase};
+use waifud_model::{
+    ids::VmId,
+    vm::{Phase, Vm},
+};
 
 /// What was seen before.
 #[derive(Debug, Default)]
@@ -24,7 +27,7 @@ impl Invariant for Acknowledged {
         for replica in moment.replicas {
             let problem = creates(replica, moment.oracle)
                 .or_else(|| deletes(replica, moment.oracle))
-                .or_else(|| powers(replica, moment.oracle))
+                .or_else(|| changes(replica, moment.oracle))
                 .or_else(|| templates(replica, moment.oracle))
                 .or_else(|| self.resurrected(replica));
             if let Some(problem) = problem {
@@ -37,9 +40,9 @@ impl Invariant for Acknowledged {
 
 fn creates(replica: &Replica, oracle: &Oracle) -> Option<String> {
     oracle.created().filter(|(index, _)| *index <= replica.index).find_map(|(index, told)| {
-        let same = |vm: &waifud_model::vm::Vm| {
-            (&vm.name, vm.node, vm.ip, vm.mac, vm.created_at)
-                == (&told.name, told.node, told.ip, told.mac, told.created_at)
+        let same = |vm: &Vm| {
+            (vm.node, vm.ip, vm.mac, vm.created_at) == (told.node, told.ip, told.mac, told.created_at)
+                && (vm.name == told.name || oracle.renamed.contains(&vm.id))
         };
         match replica.state.vms.get(&told.id) {
             Some(vm) if same(vm) => None,
@@ -58,12 +61,14 @@ fn deletes(replica: &Replica, oracle: &Oracle) -> Option<String> {
     })
 }
 
-fn powers(replica: &Replica, oracle: &Oracle) -> Option<String> {
-    oracle.powers.iter().filter(|(_, (index, _))| *index <= replica.index).find_map(|(vm, (index, told))| {
+/// Every change makes a generation; a deletion does not, and leaves all else as it is.
+fn changes(replica: &Replica, oracle: &Oracle) -> Option<String> {
+    oracle.changes.iter().filter(|(_, (index, _))| *index <= replica.index).find_map(|(vm, (index, told))| {
         // Its absence is the affair of creates.
         let record = replica.state.vms.get(vm)?;
         let lost = record.generation < told.generation;
-        let changed = record.generation == told.generation && record.desired != told.desired;
+        let same = Vm { phase: told.phase, ..record.clone() } == *told;
+        let changed = record.generation == told.generation && !same;
         (lost || changed).then(|| format!("at {index} VM {vm} became {told:?}, it is {record:?}"))
     })
 }

@@ -1,10 +1,10 @@
-//! No name, address or MAC belongs to two VMs at once: not in two replicas, not between two looks, not on a network.
+//! No address or MAC belongs to two VMs at once: not in two replicas, not between two looks, not on a network. Names, which
+//! can change between two looks, are the affair of the rules of every state.
 
 use super::{Invariant, Moment};
 use std::{collections::BTreeMap, net::Ipv4Addr};
 use waifud_model::{
     ids::VmId,
-    name::VmName,
     vm::{Mac, Vm},
 };
 
@@ -16,7 +16,6 @@ pub(super) struct Addresses {
 
 #[derive(Debug)]
 struct Life {
-    name: VmName,
     ip: Ipv4Addr,
     mac: Mac,
     /// The first and the last index at which it was there.
@@ -41,14 +40,14 @@ impl Invariant for Addresses {
 
 impl Addresses {
     fn see(&mut self, vm: &Vm, index: u64) -> Result<(), String> {
-        let fresh = || Life { name: vm.name.clone(), ip: vm.ip, mac: vm.mac, from: index, to: index };
+        let fresh = || Life { ip: vm.ip, mac: vm.mac, from: index, to: index };
         let life = self.lives.entry(vm.id).or_insert_with(fresh);
-        if (&life.name, life.ip, life.mac) != (&vm.name, vm.ip, vm.mac) {
+        if (life.ip, life.mac) != (vm.ip, vm.mac) {
             return Err(format!("VM {} was {life:?} and is {vm:?}", vm.id));
         }
         (life.from, life.to) = (life.from.min(index), life.to.max(index));
         let (from, to) = (life.from, life.to);
-        let shares = |other: &Life| other.name == vm.name || other.ip == vm.ip || other.mac == vm.mac;
+        let shares = |other: &Life| other.ip == vm.ip || other.mac == vm.mac;
         let other = self
             .lives
             .iter()

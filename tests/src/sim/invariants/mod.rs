@@ -5,6 +5,7 @@ mod addresses;
 mod agreement;
 mod election;
 mod foreign;
+mod gone;
 mod once;
 mod one_runner;
 mod owners;
@@ -62,5 +63,6 @@ pub(crate) fn all() -> Vec<Box<dyn Invariant>> {
         Box::new(one_runner::OneRunner),
         Box::new(owners::Owners),
         Box::new(foreign::Foreign),
+        Box::new(gone::Gone::default()),
     ]
 }

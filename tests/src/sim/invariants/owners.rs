@@ -14,8 +14,7 @@ impl Invariant for Owners {
     fn check(&mut self, moment: &Moment<'_>) -> Result<(), String> {
         for host in moment.hosts {
             for (vm, minted) in &moment.oracle.minted {
-                if minted.node != host.id && (host.hypervisor.state(*vm).is_some() || host.volumes.size(*vm).is_some())
-                {
+                if minted.node != host.id && host.has(*vm) {
                     return Err(format!("{} has something of VM {vm}, which belongs to {}", host.name, minted.node));
                 }
             }
