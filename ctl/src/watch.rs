@@ -235,7 +235,7 @@ mod tests {
         let show = |turns: &[Turn]| out(None).list_text(turns).unwrap().replace('\t', "|");
         let first = turns(&mut known, vec![vm()]);
         expect![[r#"
-            web-1|running|n2|2|4294967296|10.77.2.14|2026-03-01T12:00:10.000Z
+            web-1|running|n2|12|4294967296|10.77.2.14|2026-03-01T12:00:10.000Z
         "#]]
         .assert_eq(&show(&first));
         assert!(turns(&mut known, vec![vm()]).is_empty(), "nothing has changed");
@@ -245,7 +245,7 @@ mod tests {
         assert_eq!((second.len(), second[0].change), (1, What::Changed));
         let third = turns(&mut known, vec![]);
         expect![[r#"
-            web-1|gone|n2|2|4294967296|10.77.2.14|-
+            web-1|gone|n2|12|4294967296|10.77.2.14|-
         "#]]
         .assert_eq(&show(&third));
         let names = out(Some(Format::Name)).list_text(&third).unwrap();

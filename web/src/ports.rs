@@ -23,7 +23,7 @@ use waifud_api::{
 use waifud_model::{
     digest::{Blake3, Sha256},
     ids::{NodeId, TokenId, VmId},
-    observed::VmObservation,
+    observed::{VmObservation, VmUsage},
     size::ByteSize,
     state::ClusterInfo,
     template::ImageFormat,
@@ -58,6 +58,8 @@ pub struct NodeSeen {
     pub applied: Option<u64>,
     /// Its VMs, as it saw them last.
     pub vms: BTreeMap<VmId, VmObservation>,
+    /// What its running VMs used when it measured last. Changes of it alone are no news that wait to be told.
+    pub usage: BTreeMap<VmId, VmUsage>,
     /// The template versions whose bytes it holds.
     pub images: BTreeSet<Blake3>,
 }

@@ -135,6 +135,7 @@ mod tests {
             version: None,
             applied: None,
             vms: BTreeMap::new(),
+            usage: BTreeMap::new(),
             images: BTreeSet::new(),
         };
         let observed = Observed { nodes: [(id(2), seen(silent[0])), (id(3), seen(silent[1]))].into() };

@@ -4,8 +4,10 @@
 //! of all VMs of a node is packed into one value. Errors and progress stay with the owner and are asked for on demand.
 
 mod letters;
+mod usage;
 
 pub use letters::{Letter, Letters};
+pub use usage::VmUsage;
 
 use crate::{
     ids::{Generation, VmId},

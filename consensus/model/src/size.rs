@@ -79,18 +79,34 @@ impl std::iter::Sum for ByteSize {
     }
 }
 
+impl ByteSize {
+    /// The largest binary unit of which this is at least one.
+    fn unit(self) -> (&'static str, u64) {
+        UNITS.into_iter().find(|(_, size)| self.0 >= *size).unwrap_or(("B", 1))
+    }
+
+    /// How many units, with a decimal where that is not whole.
+    fn count(self, unit: u64) -> String {
+        if self.0.is_multiple_of(unit) {
+            (self.0 / unit).to_string()
+        } else {
+            // Display only: a double holds every size we can have to far more than one decimal.
+            format!("{:.1}", self.0 as f64 / unit as f64)
+        }
+    }
+
+    /// This part of `all`, in its unit: `3.1/8 GiB`.
+    #[must_use]
+    pub fn part_of(self, all: Self) -> String {
+        format!("{}/{all}", self.count(all.unit().1))
+    }
+}
+
 impl fmt::Display for ByteSize {
     /// The largest binary unit that is at least one, with a decimal where it is not whole: `512 MiB`, `1.5 GiB`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Some((unit, size)) = UNITS.iter().find(|(_, size)| self.0 >= *size) else {
-            return f.pad(&format!("{} B", self.0));
-        };
-        if self.0.is_multiple_of(*size) {
-            f.pad(&format!("{} {unit}", self.0 / size))
-        } else {
-            // Display only: a double holds every size we can have to far more than one decimal.
-            f.pad(&format!("{:.1} {unit}", self.0 as f64 / *size as f64))
-        }
+        let (unit, size) = self.unit();
+        f.pad(&format!("{} {unit}", self.count(size)))
     }
 }
 

@@ -106,7 +106,7 @@ impl Look {
 
     /// Something used and something in all.
     pub(crate) fn share(&self, used: ByteSize, all: ByteSize) -> String {
-        format!("{}/{}", self.size(used), self.size(all))
+        if self.human { used.part_of(all) } else { format!("{}/{}", self.size(used), self.size(all)) }
     }
 
     /// A list of words.

@@ -118,9 +118,9 @@ pub(crate) mod tests {
             Out::of(None, look(human), Terminal { out: human, ..Terminal::default() }).list_text(&nodes).unwrap()
         };
         expect![[r#"
-            NAME  STATUS                  ROLE    VMS   CPU        MEMORY            DISK  SUBNET
-            n1    alive                   leader    1  2/16  4 GiB/31 GiB  10 GiB/400 GiB  10.77.1.0/24
-            n2    silent for 1h,cordoned  leader    1  2/16  4 GiB/31 GiB  10 GiB/400 GiB  10.77.1.0/24
+            NAME  STATUS                  ROLE    VMS   CPU    MEMORY        DISK  SUBNET
+            n1    alive                   leader    1  2/16  4/31 GiB  10/400 GiB  10.77.1.0/24
+            n2    silent for 1h,cordoned  leader    1  2/16  4/31 GiB  10/400 GiB  10.77.1.0/24
         "#]]
         .assert_eq(&shown(true));
         expect![[r#"

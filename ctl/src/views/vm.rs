@@ -22,6 +22,8 @@ impl Row for Vm {
         Column::number("MEMORY"),
         Column::text("IP"),
         Column::text("UP"),
+        Column::wide("CPUS"),
+        Column::wide("USED"),
         Column::wide("DISK"),
         Column::wide("TEMPLATE"),
         Column::wide("LABELS"),
@@ -36,10 +38,12 @@ impl Row for Vm {
             self.name.to_string().into(),
             status(self, look),
             self.node.to_string().into(),
-            self.cpus.to_string().into(),
-            look.size(self.memory).into(),
+            busy(self, look).into(),
+            memory(self, look).into(),
             self.ip.to_string().into(),
             look.since(self.status.since.filter(|_| runs(self))).into(),
+            self.cpus.to_string().into(),
+            self.status.memory_used.map_or_else(|| "-".to_owned(), |used| look.size(used)).into(),
             look.size(self.disk).into(),
             format!("{}@{}", self.template.name, look.digest(self.template.version)).into(),
             look.words(self.labels.iter().map(|(key, value)| format!("{key}={value}"))).into(),
@@ -52,6 +56,21 @@ impl Row for Vm {
 
     fn name(&self) -> String {
         self.name.to_string()
+    }
+}
+
+/// How busy its CPUs are, in percent of them all.
+fn busy(vm: &Vm, look: &Look) -> String {
+    let sign = if look.human { "%" } else { "" };
+    vm.status.cpu_percent.map_or_else(|| "-".to_owned(), |percent| format!("{percent}{sign}"))
+}
+
+/// What it has, and for eyes also what of that it uses.
+fn memory(vm: &Vm, look: &Look) -> String {
+    match vm.status.memory_used {
+        _ if !look.human => look.size(vm.memory),
+        Some(used) => look.share(used, vm.memory),
+        None => format!("-/{}", vm.memory),
     }
 }
 
@@ -154,7 +173,9 @@ pub(crate) fn details(vm: &Vm, look: &Look) -> Details {
         .with("node", &vm.node)
         .with("ip", address(vm))
         .with("cpus", vm.cpus)
+        .with_some("cpu use", vm.status.cpu_percent.map(|_| busy(vm, look)))
         .with("memory", look.size(vm.memory))
+        .with_some("memory use", vm.status.memory_used.map(|used| look.size(used)))
         .with_some("memory max", vm.hardware.memory_max.map(|size| look.size(size)))
         .with("disk", look.size(vm.disk))
         .with_each("disks", vm.hardware.disks.iter().map(|(name, size)| format!("{name}: {}", look.size(*size))))
@@ -215,7 +236,8 @@ pub(crate) mod tests {
         serde_json::from_str(
             r#"{
                 "id": "ec270707-0707-4707-8707-070707070707", "name": "web-1", "node": "n2",
-                "status": { "state": "running", "since": "2026-03-01T12:00:10Z", "pending": false, "met": ["lease", "metadata"] },
+                "status": { "state": "running", "since": "2026-03-01T12:00:10Z", "pending": false, "met": ["lease", "metadata"],
+                            "cpu_percent": 12, "memory_used": 3328180224 },
                 "desired": "running", "phase": "live", "cpus": 2, "memory": 4294967296, "disk": 10737418240,
                 "template": { "name": "debian-12", "version": "9f3c21ab01cd0000000000000000000000000000000000000000000000000000" },
                 "ip": "10.77.2.14", "mac": "52:54:0a:4d:02:0e", "labels": { "env": "prod", "team": "a,b" },
@@ -241,8 +263,12 @@ pub(crate) mod tests {
         stopped.status.state = VmState::Stopped;
         stopped.desired = Desired::Stopped;
         stopped.status.met.clear();
+        stopped.status.cpu_percent = None;
+        stopped.status.memory_used = None;
         let mut silent = vm();
         silent.name = "old-1".parse().unwrap();
+        silent.status.cpu_percent = None;
+        silent.status.memory_used = None;
         silent.status.silent = Some(Silent { since: Some(Time(Timestamp(look(true).now.0.0 - 12 * 60_000))) });
         let mut leaving = vm();
         leaving.name = "tmp-1".parse().unwrap();
@@ -257,33 +283,33 @@ pub(crate) mod tests {
     #[test]
     fn a_list_on_a_terminal_and_in_a_pipe() {
         expect![[r#"
-            NAME   STATUS                                  NODE  CPU  MEMORY  IP          UP
-            db-1   stopped                                 n2      2   4 GiB  10.77.2.14  -
-            old-1  unknown (n2 silent for 12min; running)  n2      2   4 GiB  10.77.2.14  -
-            tmp-1  running (deleting)                      n2      2   4 GiB  10.77.2.14  59min
-            web-1  running                                 n2      2   4 GiB  10.77.2.14  59min
+            NAME   STATUS                                  NODE  CPU     MEMORY  IP          UP
+            db-1   stopped                                 n2      -    -/4 GiB  10.77.2.14  -
+            old-1  unknown (n2 silent for 12min; running)  n2      -    -/4 GiB  10.77.2.14  -
+            tmp-1  running (deleting)                      n2    12%  3.1/4 GiB  10.77.2.14  59min
+            web-1  running                                 n2    12%  3.1/4 GiB  10.77.2.14  59min
         "#]]
         .assert_eq(&shown(None, true));
         expect![[r#"
-            db-1|stopped|n2|2|4294967296|10.77.2.14|-
-            old-1|unknown|n2|2|4294967296|10.77.2.14|-
-            tmp-1|deleting|n2|2|4294967296|10.77.2.14|2026-03-01T12:00:10.000Z
-            web-1|running|n2|2|4294967296|10.77.2.14|2026-03-01T12:00:10.000Z
+            db-1|stopped|n2|-|4294967296|10.77.2.14|-
+            old-1|unknown|n2|-|4294967296|10.77.2.14|-
+            tmp-1|deleting|n2|12|4294967296|10.77.2.14|2026-03-01T12:00:10.000Z
+            web-1|running|n2|12|4294967296|10.77.2.14|2026-03-01T12:00:10.000Z
         "#]]
         .assert_eq(&shown(None, false).replace('\t', "|"));
         expect![[r#"
-            NAME   STATUS                                  NODE  CPU  MEMORY  IP          UP     DISK    TEMPLATE                LABELS             SEEN            MAC                CREATED  ID
-            db-1   stopped                                 n2      2   4 GiB  10.77.2.14  -      10 GiB  debian-12@9f3c21ab01cd  env=prod,team=a,b  -               52:54:0a:4d:02:0e  1h       ec270707-0707-4707-8707-070707070707
-            old-1  unknown (n2 silent for 12min; running)  n2      2   4 GiB  10.77.2.14  -      10 GiB  debian-12@9f3c21ab01cd  env=prod,team=a,b  lease,metadata  52:54:0a:4d:02:0e  1h       ec270707-0707-4707-8707-070707070707
-            tmp-1  running (deleting)                      n2      2   4 GiB  10.77.2.14  59min  10 GiB  debian-12@9f3c21ab01cd  env=prod,team=a,b  lease,metadata  52:54:0a:4d:02:0e  1h       ec270707-0707-4707-8707-070707070707
-            web-1  running                                 n2      2   4 GiB  10.77.2.14  59min  10 GiB  debian-12@9f3c21ab01cd  env=prod,team=a,b  lease,metadata  52:54:0a:4d:02:0e  1h       ec270707-0707-4707-8707-070707070707
+            NAME   STATUS                                  NODE  CPU     MEMORY  IP          UP     CPUS  USED     DISK    TEMPLATE                LABELS             SEEN            MAC                CREATED  ID
+            db-1   stopped                                 n2      -    -/4 GiB  10.77.2.14  -      2     -        10 GiB  debian-12@9f3c21ab01cd  env=prod,team=a,b  -               52:54:0a:4d:02:0e  1h       ec270707-0707-4707-8707-070707070707
+            old-1  unknown (n2 silent for 12min; running)  n2      -    -/4 GiB  10.77.2.14  -      2     -        10 GiB  debian-12@9f3c21ab01cd  env=prod,team=a,b  lease,metadata  52:54:0a:4d:02:0e  1h       ec270707-0707-4707-8707-070707070707
+            tmp-1  running (deleting)                      n2    12%  3.1/4 GiB  10.77.2.14  59min  2     3.1 GiB  10 GiB  debian-12@9f3c21ab01cd  env=prod,team=a,b  lease,metadata  52:54:0a:4d:02:0e  1h       ec270707-0707-4707-8707-070707070707
+            web-1  running                                 n2    12%  3.1/4 GiB  10.77.2.14  59min  2     3.1 GiB  10 GiB  debian-12@9f3c21ab01cd  env=prod,team=a,b  lease,metadata  52:54:0a:4d:02:0e  1h       ec270707-0707-4707-8707-070707070707
         "#]].assert_eq(&shown(Some(Format::Wide), true));
         expect![[r#"
-            name,status,node,cpu,memory,ip,up,disk,template,labels,seen,mac,created,id
-            db-1,stopped,n2,2,4294967296,10.77.2.14,-,10737418240,debian-12@9f3c21ab01cd0000000000000000000000000000000000000000000000000000,"env=prod,team=a,b",-,52:54:0a:4d:02:0e,2026-03-01T12:00:00.000Z,ec270707-0707-4707-8707-070707070707
-            old-1,unknown,n2,2,4294967296,10.77.2.14,-,10737418240,debian-12@9f3c21ab01cd0000000000000000000000000000000000000000000000000000,"env=prod,team=a,b","lease,metadata",52:54:0a:4d:02:0e,2026-03-01T12:00:00.000Z,ec270707-0707-4707-8707-070707070707
-            tmp-1,deleting,n2,2,4294967296,10.77.2.14,2026-03-01T12:00:10.000Z,10737418240,debian-12@9f3c21ab01cd0000000000000000000000000000000000000000000000000000,"env=prod,team=a,b","lease,metadata",52:54:0a:4d:02:0e,2026-03-01T12:00:00.000Z,ec270707-0707-4707-8707-070707070707
-            web-1,running,n2,2,4294967296,10.77.2.14,2026-03-01T12:00:10.000Z,10737418240,debian-12@9f3c21ab01cd0000000000000000000000000000000000000000000000000000,"env=prod,team=a,b","lease,metadata",52:54:0a:4d:02:0e,2026-03-01T12:00:00.000Z,ec270707-0707-4707-8707-070707070707
+            name,status,node,cpu,memory,ip,up,cpus,used,disk,template,labels,seen,mac,created,id
+            db-1,stopped,n2,-,4294967296,10.77.2.14,-,2,-,10737418240,debian-12@9f3c21ab01cd0000000000000000000000000000000000000000000000000000,"env=prod,team=a,b",-,52:54:0a:4d:02:0e,2026-03-01T12:00:00.000Z,ec270707-0707-4707-8707-070707070707
+            old-1,unknown,n2,-,4294967296,10.77.2.14,-,2,-,10737418240,debian-12@9f3c21ab01cd0000000000000000000000000000000000000000000000000000,"env=prod,team=a,b","lease,metadata",52:54:0a:4d:02:0e,2026-03-01T12:00:00.000Z,ec270707-0707-4707-8707-070707070707
+            tmp-1,deleting,n2,12,4294967296,10.77.2.14,2026-03-01T12:00:10.000Z,2,3328180224,10737418240,debian-12@9f3c21ab01cd0000000000000000000000000000000000000000000000000000,"env=prod,team=a,b","lease,metadata",52:54:0a:4d:02:0e,2026-03-01T12:00:00.000Z,ec270707-0707-4707-8707-070707070707
+            web-1,running,n2,12,4294967296,10.77.2.14,2026-03-01T12:00:10.000Z,2,3328180224,10737418240,debian-12@9f3c21ab01cd0000000000000000000000000000000000000000000000000000,"env=prod,team=a,b","lease,metadata",52:54:0a:4d:02:0e,2026-03-01T12:00:00.000Z,ec270707-0707-4707-8707-070707070707
         "#]].assert_eq(&shown(Some(Format::Csv), true).replace('\r', ""));
         expect![[r#"
             db-1
@@ -333,7 +359,9 @@ pub(crate) mod tests {
             node            n2
             ip              10.77.2.14 (allocated; seen: DHCP lease, metadata)
             cpus            2
+            cpu use         12%
             memory          4 GiB
+            memory use      3.1 GiB
             disk            10 GiB
             firmware        bios
             cpu model       host
@@ -367,6 +395,8 @@ pub(crate) mod tests {
                 met:
                 - lease
                 - metadata
+                cpu_percent: 12
+                memory_used: 3328180224
               desired: running
               phase: live
               cpus: 2

@@ -39,6 +39,7 @@ mod run;
 mod skew;
 mod stop_guests;
 mod upkeep;
+mod usage;
 mod watchdog;
 mod workload;
 

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use waifud_gossip::membership::{Gossip, Member, Members, NodeObservations, Observations};
 use waifud_model::{
     digest::Blake3,
-    observed::{VmObservation, image_key},
+    observed::{VmObservation, VmUsage, image_key},
     time::Timestamp,
 };
 use waifud_web::ports::{NodeSeen, Observed, Observer};
@@ -103,6 +103,7 @@ fn seen(anchor: &Anchor, member: &Member, published: Option<&NodeObservations>) 
     let get = |key| published.and_then(|p| p.get(key));
     let started = get(STARTED).and_then(|text| text.parse().ok()).map(Timestamp);
     let vms = published.into_iter().flat_map(|p| p.with_prefix("vm/"));
+    let uses = published.into_iter().flat_map(|p| p.with_prefix(VmUsage::PREFIX));
     let images = published.into_iter().flat_map(|p| p.with_prefix("image/"));
     NodeSeen {
         alive: member.alive,
@@ -110,6 +111,7 @@ fn seen(anchor: &Anchor, member: &Member, published: Option<&NodeObservations>) 
         version: get(VERSION).map(str::to_owned),
         applied: get(APPLIED).and_then(|text| text.parse().ok()),
         vms: vms.filter_map(|(key, value)| Some((VmObservation::vm_of_key(key)?, value.parse().ok()?))).collect(),
+        usage: uses.flat_map(|(_, value)| VmUsage::unpack(value)).collect(),
         images: images.filter_map(|(key, _)| version_of(key)).collect::<BTreeSet<_>>(),
     }
 }

@@ -12,6 +12,7 @@ use super::{
     overrides::{Overrides, OverridesError},
     random,
     reconcile_ports::{GossipObservations, NodeProposer, ReplicaIntent},
+    usage,
 };
 use crate::{
     config::Config,
@@ -76,6 +77,7 @@ pub(super) struct Workload {
     network: JoinHandle<()>,
     garbage: JoinHandle<()>,
     keeper: JoinHandle<()>,
+    meter: JoinHandle<()>,
     overrides: Arc<Overrides>,
 }
 
@@ -135,12 +137,14 @@ impl Workload {
         let garbage = image_ports::collect_garbage(store, gossip.clone(), consensus.clone(), stop.clone());
         let reconciler = Arc::new(Reconciler::start(edges, shape, settings));
         let wishes = Keeper::new(record.id, overrides.clone(), consensus.clone(), proposer, Arc::clone(&reconciler));
+        let meter = usage::tell(hypervisor.clone(), gossip.clone(), stop.clone());
         Ok(Self {
             hypervisor,
             reconciler,
             network: tokio::spawn(keeper),
             garbage: tokio::spawn(garbage),
             keeper: tokio::spawn(wishes.run(stop.clone())),
+            meter: tokio::spawn(meter),
             overrides,
         })
     }
@@ -168,6 +172,7 @@ impl Workload {
         self.network.abort();
         self.garbage.abort();
         self.keeper.abort();
+        self.meter.abort();
         self.reconciler.stop().await;
     }
 }

@@ -273,10 +273,12 @@ pub enum OffReason {
 pub struct Usage {
     /// Whose.
     pub vm: VmId,
-    /// CPU time since the guest's start, in nanoseconds.
+    /// How long its CPUs have run since its start, together, in nanoseconds.
     pub cpu_ns: u64,
-    /// Memory of the host that it occupies.
-    pub memory: ByteSize,
+    /// How many of them it has now.
+    pub cpus: u32,
+    /// Memory that its kernel could not give to another program, by what its balloon driver told within the last minute.
+    pub memory: Option<ByteSize>,
 }
 
 /// Something happened to a domain whose name is a VM id. A hint to look, no more: it may be about a foreign domain.

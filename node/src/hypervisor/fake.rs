@@ -28,7 +28,10 @@ use std::{
     time::Duration,
 };
 use tokio::sync::{broadcast, watch};
-use waifud_model::ids::{Generation, VmId};
+use waifud_model::{
+    ids::{Generation, VmId},
+    size::ByteSize,
+};
 
 /// As patient as libvirt's real one.
 const DEADLINE: Duration = Duration::from_secs(25);
@@ -239,12 +242,13 @@ impl Hypervisor for FakeHypervisor {
         self.meet(HypervisorOp::Usage, "measure the domains", None).await?;
         let world = lock(&self.world);
         let running = world.guests.iter().filter(|(_, g)| g.ours && g.state.is_active());
-        // A guest that does nothing: one hundredth of a CPU, and all its memory touched.
+        // A guest that does nothing: one hundredth of a CPU, and half of its memory.
         Ok(running
             .map(|(vm, guest)| Usage {
                 vm: *vm,
                 cpu_ns: u64::try_from(guest.started_at.elapsed().as_nanos() / 100).unwrap_or(u64::MAX),
-                memory: guest.memory(),
+                cpus: 1,
+                memory: Some(ByteSize::bytes(guest.memory().as_bytes() / 2)),
             })
             .collect())
     }

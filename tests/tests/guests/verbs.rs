@@ -7,13 +7,22 @@ use super::{
 };
 use anyhow::{Context, Result};
 
-use waifud_api::{exit::Exit, vm::Vm};
-use waifud_model::observed::{VmState, Waiting};
+use waifud_api::{
+    exit::Exit,
+    vm::{Vm, VmStatus},
+};
+use waifud_model::{
+    observed::{VmState, Waiting},
+    size::ByteSize,
+};
 use waifud_tests::cluster::{Cluster, SOON, wait};
 
 /// A place on the root disk far behind the image: what is written there is the guest's own.
 const MARK: &str = "dd bs=512 seek=200000 conv=notrunc of=/dev/vda";
 const READ: &str = "dd bs=512 skip=200000 count=1 if=/dev/vda 2>/dev/null | head -c 6";
+
+/// Far more than the idle guest takes, far less than a loop does even where it shares the machine with many. In percent.
+const BUSY: u8 = 6;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_verb_through_a_node_that_does_not_own_the_vm() -> Result<()> {
@@ -22,6 +31,7 @@ async fn every_verb_through_a_node_that_does_not_own_the_vm() -> Result<()> {
 
     held_still_and_let_go(&mut cluster, &guest).await?;
     more_of_everything_while_it_runs(&cluster, &guest).await?;
+    what_it_uses_is_seen(&cluster, &guest).await?;
     what_has_to_wait_is_told_and_taken_up(&cluster, &guest).await?;
     words_about_it(&cluster, &guest).await?;
     let guest = another_name(&cluster, guest).await?;
@@ -70,6 +80,32 @@ async fn more_of_everything_while_it_runs(cluster: &Cluster, guest: &Guest) -> R
 
     let vm = known(cluster, guest).await?;
     assert_eq!(vm.status.waits, [], "the guest took up all of it: {:?}", vm.status);
+    Ok(())
+}
+
+/// By the guest's own kernel, through another node: as busy as a loop makes it, and fuller by what is written into its memory.
+async fn what_it_uses_is_seen(cluster: &Cluster, guest: &Guest) -> Result<()> {
+    let measured = async |what: &str, is: &dyn Fn(&VmStatus) -> bool| {
+        let ask = async || known(cluster, guest).await.ok().map(|vm| vm.status).filter(|status| is(status));
+        wait(what, ask).await
+    };
+    let before = measured("a figure of its memory", &|status| status.memory_used.is_some()).await?;
+    let before = before.memory_used.context("its memory")?;
+    assert!(before < ByteSize::mib(256), "{before} of what its kernel has");
+
+    let mut shell = Shell::open(cluster, guest)?;
+    assert!(shell.run("dd if=/dev/zero of=/ballast bs=1M count=60 2>/dev/null")?.succeeded());
+    assert!(shell.run("(while :; do :; done) & echo $! > /busy")?.succeeded());
+    let fuller = ByteSize::bytes(before.as_bytes() + (50 << 20));
+    measured("a busier and fuller guest", &|status| {
+        status.cpu_percent.is_some_and(|percent| percent >= BUSY)
+            && status.memory_used.is_some_and(|used| used > fuller)
+    })
+    .await?;
+    let line = ctl(cluster, 1, &["list", "-o", "csv", "--columns", "name,cpu,used"])?;
+    let mut cells = line.lines().last().context("a row")?.split(',').skip(1).map(str::parse::<u64>);
+    assert!(matches!((cells.next(), cells.next()), (Some(Ok(_)), Some(Ok(_)))), "{line}");
+    assert!(shell.run("kill $(cat /busy) && rm /busy /ballast")?.succeeded());
     Ok(())
 }
 

@@ -184,6 +184,8 @@ pub(crate) mod tests {
                 held: None,
                 fetching: None,
                 restarts: 0,
+                cpu_percent: Some(12),
+                memory_used: Some(ByteSize::mib(3_174)),
                 met: vec![Sighting::Lease, Sighting::Metadata],
                 silent: None,
                 last_error: None,
@@ -229,7 +231,9 @@ pub(crate) mod tests {
                 "met": [
                   "lease",
                   "metadata"
-                ]
+                ],
+                "cpu_percent": 12,
+                "memory_used": 3328180224
               },
               "desired": "running",
               "phase": "live",

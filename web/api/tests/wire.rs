@@ -324,6 +324,8 @@ fn events() {
         held: None,
         fetching: None,
         restarts: 0,
+        cpu_percent: None,
+        memory_used: None,
         met: vec![Sighting::Arp],
         silent: Some(Silent { since: Some(at(9)) }),
         last_error: Some(LastError {

@@ -125,6 +125,8 @@ pub(crate) fn status(vm: &Vm, owner: Option<&NodeSeen>) -> VmStatus {
         Some(owner) if owner.alive => None,
         heard => Some(Silent { since: heard.map(|owner| owner.since.into()) }),
     };
+    let runs = silent.is_none() && told.is_some_and(|told| told.state == VmState::Running);
+    let usage = owner.filter(|_| runs).and_then(|owner| owner.usage.get(&vm.id)).copied().unwrap_or_default();
     VmStatus {
         state: told.map_or(VmState::Pending, |told| told.state),
         since: told.map(|told| told.since.into()),
@@ -135,6 +137,8 @@ pub(crate) fn status(vm: &Vm, owner: Option<&NodeSeen>) -> VmStatus {
         doing: None,
         held: None,
         restarts: 0,
+        cpu_percent: usage.cpu,
+        memory_used: usage.memory,
         met: told.map(|told| told.met.iter().collect()).unwrap_or_default(),
         silent,
         last_error: None,
@@ -150,7 +154,7 @@ mod tests {
         digest::Blake3,
         ids::{Generation, VmId},
         name::TemplateName,
-        observed::VmObservation,
+        observed::{VmObservation, VmUsage},
         size::ByteSize,
         time::Timestamp,
         vm::{Desired, VmSpec},
@@ -179,6 +183,7 @@ mod tests {
             version: None,
             applied: None,
             vms: told.into_iter().collect(),
+            usage: [(record().id, VmUsage { cpu: Some(12), memory: Some(ByteSize::mib(300)) })].into(),
             images: BTreeSet::new(),
         }
     }
@@ -187,16 +192,20 @@ mod tests {
     fn the_owner_is_believed_and_its_silence_is_told() {
         let status = |owner: Option<&NodeSeen>| super::status(&record(), owner);
         let fresh = status(Some(&owner(true, Some((VmState::Running, 2)))));
-        assert_eq!((fresh.state, fresh.pending, fresh.silent), (VmState::Running, false, None));
+        assert_eq!((fresh.state, fresh.pending, &fresh.silent), (VmState::Running, false, &None));
+        let used = |status: &VmStatus| (status.cpu_percent, status.memory_used);
+        assert_eq!(used(&fresh), (Some(12), Some(ByteSize::mib(300))));
 
         let behind = status(Some(&owner(true, Some((VmState::Stopped, 1)))));
         assert_eq!((behind.state, behind.pending), (VmState::Stopped, true));
+        assert_eq!(used(&behind), (None, None), "measured before it was stopped");
 
         let silent = status(Some(&owner(false, Some((VmState::Running, 2)))));
         assert_eq!(
-            (silent.state, silent.silent),
+            (silent.state, silent.silent.clone()),
             (VmState::Running, Some(Silent { since: Some(Timestamp(9).into()) }))
         );
+        assert_eq!(used(&silent), (None, None), "nobody knows now");
 
         let unheard = status(None);
         assert_eq!(

@@ -16,6 +16,7 @@ mod explain;
 mod ffi;
 mod lane;
 mod live;
+mod measure;
 mod power;
 mod session;
 mod state;

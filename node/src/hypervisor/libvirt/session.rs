@@ -12,7 +12,7 @@ use super::{
 use crate::{
     faults::lock,
     hypervisor::{
-        Cause, Domain, DomainSpec, DomainState, DomainType, HypervisorError, Live, LiveDisk, Mark, Usage, domain_xml,
+        Cause, Domain, DomainSpec, DomainState, DomainType, HypervisorError, Live, LiveDisk, Mark, domain_xml,
         mark::{NAMESPACE, PREFIX},
     },
 };
@@ -66,7 +66,7 @@ impl Marked {
 /// An open connection.
 #[derive(Debug)]
 pub(super) struct Session {
-    connection: Connection,
+    pub(super) connection: Connection,
     cluster: ClusterId,
     /// libvirt's mock driver knows only its own type of domain, and fewer flags.
     pub(super) mock: bool,
@@ -194,25 +194,6 @@ impl Session {
             smbios: guest.smbios(),
             seed: guest.has_seed(),
         }))
-    }
-
-    pub(super) fn usage(&self) -> Result<Vec<Usage>> {
-        let what = sys::VIR_DOMAIN_STATS_CPU_TOTAL | sys::VIR_DOMAIN_STATS_BALLOON;
-        // A domain in the middle of a long job would hold up everybody's answer.
-        let nowait = if self.mock { 0 } else { sys::VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT };
-        let flags = sys::VIR_CONNECT_GET_ALL_DOMAINS_STATS_ACTIVE | nowait;
-        let records = statistics(&self.connection, what, flags).map_err(|e| failed("measure the domains", &e))?;
-        let mut used = Vec::new();
-        for record in records {
-            let Some(vm) = vm_of(record.uuid) else { continue };
-            let cpu_ns = record.get("cpu.time");
-            let kib = record.get("balloon.rss").or_else(|| record.get("balloon.current"));
-            if let (Some(cpu_ns), Some(kib), Some(_)) = (cpu_ns, kib, self.remembered(vm, &record.handle)?) {
-                used.push(Usage { vm, cpu_ns, memory: ByteSize::bytes(kib.saturating_mul(1024)) });
-            }
-        }
-        used.sort_by_key(|usage| usage.vm);
-        Ok(used)
     }
 
     pub(super) fn agent_addresses(&self, vm: VmId) -> Result<Vec<Ipv4Addr>> {
@@ -347,7 +328,7 @@ impl Session {
         written.map(drop)
     }
 
-    fn remembered(&self, vm: VmId, handle: &Handle) -> Result<Option<Marked>> {
+    pub(super) fn remembered(&self, vm: VmId, handle: &Handle) -> Result<Option<Marked>> {
         if let Some(known) = lock(&self.marks).get(&vm) {
             return Ok(known.clone());
         }
@@ -421,7 +402,7 @@ pub(super) fn refused(what: &'static str, vm: VmId, error: &Error) -> Hypervisor
     HypervisorError::Refused { what, vm, source: cause(error) }
 }
 
-fn failed(what: &'static str, error: &Error) -> HypervisorError {
+pub(super) fn failed(what: &'static str, error: &Error) -> HypervisorError {
     HypervisorError::Failed { what, source: cause(error) }
 }
 

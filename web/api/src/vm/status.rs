@@ -41,6 +41,15 @@ pub struct VmStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schema(value_type = Vec<schema::Sighting>)]
     pub met: Vec<Sighting>,
+    /// How busy all its CPUs are together, in percent, by its owner's measurement of every half minute. Absent while the guest
+    /// does not run, until it was measured twice, and while its owner is silent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_percent: Option<u8>,
+    /// Bytes of memory that its kernel could not give to another program. Absent where nothing in the guest tells: it takes
+    /// a driver for the balloon.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<u64>)]
+    pub memory_used: Option<ByteSize>,
     /// Present while the owner is silent: `state` is then what was last heard, not what is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub silent: Option<Silent>,

@@ -251,6 +251,7 @@ impl Node {
             version: Some("0.1.0".to_owned()),
             applied: None,
             vms: BTreeMap::new(),
+            usage: BTreeMap::new(),
             images: BTreeSet::new(),
         };
         let observed = Observed { nodes: all.iter().map(|id| (*id, seen(true))).collect() };
