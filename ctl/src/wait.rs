@@ -49,6 +49,8 @@ pub(crate) enum Goal {
     Met,
     /// It runs, and its guest has asked for its metadata since it was started.
     Told,
+    /// It runs, and its guest has told its node that its cloud-init is done.
+    CloudInit,
     /// It is stopped.
     Stopped,
     /// It is held still.
@@ -63,7 +65,7 @@ impl Goal {
     /// What is happening meanwhile.
     pub(crate) const fn doing(self) -> &'static str {
         match self {
-            Self::Running | Self::Met | Self::Told => "starting",
+            Self::Running | Self::Met | Self::Told | Self::CloudInit => "starting",
             Self::Stopped => "stopping",
             Self::Paused => "pausing",
             Self::Settled => "changing",
@@ -75,6 +77,7 @@ impl Goal {
         match self {
             Self::Running => "running",
             Self::Met | Self::Told => "answering",
+            Self::CloudInit => "done with its cloud-init",
             Self::Stopped => "stopped",
             Self::Paused => "paused",
             Self::Settled => "settled",
@@ -86,6 +89,7 @@ impl Goal {
     const fn option(self) -> &'static str {
         match self {
             Self::Met | Self::Told => "ip",
+            Self::CloudInit => "cloud-init",
             other => other.word(),
         }
     }
@@ -121,7 +125,7 @@ fn verdict(goal: Goal, before: (Desired, Generation), vm: &Vm) -> Verdict {
         return Verdict::Silent;
     }
     let against = match goal {
-        Goal::Running | Goal::Met | Goal::Told => Some(Desired::Stopped),
+        Goal::Running | Goal::Met | Goal::Told | Goal::CloudInit => Some(Desired::Stopped),
         Goal::Stopped => Some(Desired::Running),
         Goal::Paused => Some(if before.0 == Desired::Paused { Desired::Running } else { Desired::Stopped }),
         Goal::Settled | Goal::Gone => None,
@@ -140,7 +144,8 @@ fn verdict(goal: Goal, before: (Desired, Generation), vm: &Vm) -> Verdict {
         (Goal::Told, VmState::Running) if !vm.status.pending && vm.status.met.contains(&Sighting::Metadata) => {
             Verdict::Reached
         }
-        (Goal::Running | Goal::Met | Goal::Told, VmState::Crashed)
+        (Goal::CloudInit, VmState::Running) if !vm.status.pending && vm.status.cloud_init_done => Verdict::Reached,
+        (Goal::Running | Goal::Met | Goal::Told | Goal::CloudInit, VmState::Crashed)
             if !vm.status.pending && vm.restart == RestartPolicy::Never =>
         {
             Verdict::Never("its guest died, and is not to be started again by itself (restart: never)".to_owned())
@@ -355,6 +360,9 @@ mod tests {
         assert_eq!(look(Goal::Met, |vm| vm.status.state = VmState::Stopping), Verdict::GoOn);
         let stopped = |vm: &mut Vm| (vm.desired, vm.generation) = (Desired::Stopped, vm.generation.next());
         assert!(matches!(look(Goal::Met, stopped), Verdict::Never(_)));
+        assert_eq!(look(Goal::CloudInit, |_| ()), Verdict::GoOn);
+        assert_eq!(look(Goal::CloudInit, |vm| vm.status.cloud_init_done = true), Verdict::Reached);
+        assert_eq!(Goal::CloudInit.follow(&vm().name), "waifuctl wait web-1 --for cloud-init");
         assert_eq!(Goal::Met.follow(&vm().name), "waifuctl wait web-1 --for ip");
     }
 

@@ -65,8 +65,8 @@ async fn a_list_in_a_pipe_has_full_values_and_no_heading() {
     });
     let plain = fake.run(&["ls"]).await;
     expect![[r#"
-        web-1|running|n2|1|536870912|10.77.2.14|2026-03-01T12:00:10.000Z
-        web-2|stopped|n2|1|536870912|10.77.2.14|-
+        web-1|running|n2|-|536870912|10.77.2.14|2026-03-01T12:00:10.000Z
+        web-2|stopped|n2|-|536870912|10.77.2.14|-
     "#]]
     .assert_eq(&plain.out.replace('\t', "|"));
     assert_eq!((plain.code, plain.err.as_str()), (0, ""));

@@ -327,13 +327,16 @@ async fn ssh_is_run_with_what_the_cluster_knows() {
 
 #[tokio::test]
 async fn a_create_waits_for_cloud_init_through_a_node_where_guests_are_not_routed() {
-    let cluster = https::serve(|head, _| match (head.method.as_str(), head.uri.path()) {
+    let home = tempfile::tempdir().unwrap();
+    let told = home.path().join("told");
+    let cluster = https::serve(move |head, _| match (head.method.as_str(), head.uri.path()) {
         ("POST", "/api/v1/vms") => ok(created("web-1")),
         ("GET", "/api/v1/vms/web-1") => {
             let mut vm = vm("web-1", "running");
             vm["status"]["met"] = json!(["lease", "metadata"]);
             // Nobody has a route of its own to this one (RFC 5737).
             vm["ip"] = json!("192.0.2.14");
+            vm["status"]["cloud_init_done"] = json!(told.exists());
             ok(vm)
         }
         ("GET", "/api/v1/cluster") => ok(json!({
@@ -344,11 +347,12 @@ async fn a_create_waits_for_cloud_init_through_a_node_where_guests_are_not_route
         _ => refuse(ProblemCode::NoSuchEndpoint),
     })
     .await;
-    let home = tempfile::tempdir().unwrap();
     let at = |name: &str| home.path().join(name).display().to_string();
-    // In place of ssh: a server answers through the node, and cloud-init ends as the file says.
+    // In place of ssh: a server answers through the node, and cloud-init ends as the file says; where nobody is let in, the guest
+    // tells its node soon after.
     let script = "#!/bin/sh\necho \"$*\" >> $HOME/calls\n\
-                  case \"$*\" in *' -W '*) echo SSH-2.0-fake;; *) exit $(cat $HOME/status);; esac\n";
+                  case \"$*\" in *' -W '*) echo SSH-2.0-fake;; *) status=$(cat $HOME/status);; esac\n\
+                  [ \"$status\" != 255 ] || : > $HOME/told\nexit $status\n";
     for (name, text) in [("ssh", script), ("me", "private"), ("me.pub", "ssh-ed25519 AAAA me\n"), ("token", "t\n")] {
         std::fs::write(at(name), text).unwrap();
     }
@@ -372,6 +376,14 @@ async fn a_create_waits_for_cloud_init_through_a_node_where_guests_are_not_route
     let failed = run(&create).await;
     assert_eq!((failed.code, failed.out.as_str()), (1, "web-1\n"), "it is made all the same");
     assert!(failed.err.contains("error: cloud-init of web-1 failed"), "{}", failed.err);
+    std::fs::write(at("status"), "255").unwrap();
+    let done = run(&create).await;
+    assert_eq!(done.code, 0, "{}", done.err);
+    assert!(done.err.contains("through ssh: ; waiting for the guest's own word\n"), "{}", done.err);
+    // It is known by now, and asked again only where that is wanted.
+    std::fs::write(at("status"), "1").unwrap();
+    let wait = ["wait", "web-1", "--for", "cloud-init", "-i", &at("me")];
+    assert_eq!((run(&wait[..4]).await.code, run(&wait).await.code), (0, 1));
     assert_eq!(run(&["create", "-t", "tiny", "--wait", "ip", "--no-wait"]).await.code, 2);
 }
 

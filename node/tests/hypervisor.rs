@@ -133,6 +133,12 @@ async fn contract(stage: &dyn Stage) {
     let since = domain.since;
     assert!(since.is_some_and(|at| (before..=SystemClock.now()).contains(&at)), "{since:?}");
 
+    // Its cloud-init is done, and told twice.
+    hypervisor.note_cloud_init(vm, 3).await.unwrap();
+    heard(&mut events, vm, Happening::Definition).await;
+    hypervisor.note_cloud_init(vm, 3).await.unwrap();
+    assert_eq!((look().await.cloud_init_done, look().await.edited), (Some(3), false));
+
     // A new definition leaves the guest alone, and forgets nothing.
     first.generation = Generation(2);
     first.title = "web-renamed".parse().unwrap();
@@ -145,6 +151,7 @@ async fn contract(stage: &dyn Stage) {
     assert_eq!(live.cpus, Cpus { current: 1, most: 2 });
     assert_eq!(domain.state, DomainState::Running);
     assert_eq!((domain.defined, domain.started), (Some(Generation(2)), Some(Generation(1))));
+    assert_eq!(domain.cloud_init_done, Some(3));
     hypervisor.start(vm, Generation(2), StartMode::Run).await.unwrap();
     let domain = look().await;
     assert_eq!((domain.started, domain.since), (Some(Generation(2)), since));

@@ -154,10 +154,14 @@ impl Letter for Waiting {
     ];
 }
 
+/// The letter of [`VmObservation::cloud_init_done`]. It stands among those of [`Sightings`], where a node that does not know it
+/// leaves it aside; a word of its own would make it refuse all.
+const DONE: &str = "d";
+
 /// What waits for the next start.
 pub type Waits = Letters<Waiting>;
 
-/// One VM as its owner sees it. Its text is the gossip value: `running 3 1760000000000 lm -`.
+/// One VM as its owner sees it. Its text is the gossip value: `running 3 1760000000000 lmd -`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct VmObservation {
     /// What is seen.
@@ -168,6 +172,8 @@ pub struct VmObservation {
     pub since: Timestamp,
     /// By what the guest was met since it was started.
     pub met: Sightings,
+    /// The guest has told that its cloud-init is done, in the life of the VM that it was seen at. A start begins no new life.
+    pub cloud_init_done: bool,
     /// What waits for its next start.
     pub waits: Waits,
 }
@@ -176,7 +182,7 @@ impl VmObservation {
     /// Of a guest that nobody has met, and for which nothing waits.
     #[must_use]
     pub const fn new(state: VmState, generation: Generation, since: Timestamp) -> Self {
-        Self { state, generation, since, met: Sightings::NONE, waits: Waits::NONE }
+        Self { state, generation, since, met: Sightings::NONE, cloud_init_done: false, waits: Waits::NONE }
     }
 
     /// The gossip key of a VM's observation.
@@ -194,7 +200,8 @@ impl VmObservation {
 
 impl fmt::Display for VmObservation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {} {} {} {}", self.state, self.generation, self.since.0, self.met, self.waits)
+        let done = if self.cloud_init_done { DONE } else { "" };
+        write!(f, "{} {} {} {}{done} {}", self.state, self.generation, self.since.0, self.met, self.waits)
     }
 }
 
@@ -205,13 +212,13 @@ impl FromStr for VmObservation {
         let refuse = || ObservedError(text.chars().take(80).collect());
         let mut words = text.split(' ');
         let mut word = || words.next().ok_or_else(refuse);
-        let observation = Self {
-            state: word()?.parse()?,
-            generation: Generation(word()?.parse().map_err(|_| refuse())?),
-            since: Timestamp(word()?.parse().map_err(|_| refuse())?),
-            met: word()?.parse()?,
-            waits: word()?.parse()?,
-        };
+        let state = word()?.parse()?;
+        let generation = Generation(word()?.parse().map_err(|_| refuse())?);
+        let since = Timestamp(word()?.parse().map_err(|_| refuse())?);
+        let met = word()?;
+        let cloud_init_done = met.contains(DONE);
+        let observation =
+            Self { state, generation, since, met: met.parse()?, cloud_init_done, waits: word()?.parse()? };
         if words.next().is_some() { Err(refuse()) } else { Ok(observation) }
     }
 }
@@ -231,9 +238,11 @@ mod tests {
         let met: Sightings = Sighting::ALL.iter().map(|(one, _)| *one).collect();
         let waits: Waits = Waiting::ALL.iter().map(|(one, _)| *one).collect();
         assert_eq!((met.iter().count(), waits.iter().count()), (Sighting::ALL.len(), Waiting::ALL.len()));
-        for (state, word) in STATES {
-            let seen =
-                VmObservation { state, generation: Generation(u64::MAX), since: Timestamp(u64::MAX), met, waits };
+        assert!(Sighting::ALL.iter().all(|(_, letter)| !DONE.contains(*letter)));
+        // Until the year 2286.
+        let (generation, since) = (Generation(u64::MAX), Timestamp(9_999_999_999_999));
+        for ((state, word), cloud_init_done) in STATES.into_iter().flat_map(|state| [(state, false), (state, true)]) {
+            let seen = VmObservation { state, generation, since, met, cloud_init_done, waits };
             let text = seen.to_string();
             assert!(text.len() <= 64 && text.starts_with(word), "{text}");
             assert_eq!(text.parse(), Ok(seen));
@@ -253,6 +262,11 @@ mod tests {
         }
         assert_eq!("lz".parse(), Ok(Sightings::NONE.and(Sighting::Lease)), "z is a newer version's");
         assert_eq!(Sightings::NONE.to_string().parse(), Ok(Sightings::NONE));
+        let done = VmObservation {
+            cloud_init_done: true,
+            ..VmObservation::new(VmState::Running, Generation(1), Timestamp(2))
+        };
+        assert_eq!((done.to_string().as_str(), "running 1 2 -d -".parse()), ("running 1 2 -d -", Ok(done)));
         let vm = VmId::from_random([7; 16]);
         assert_eq!(VmObservation::vm_of_key(&VmObservation::key(vm)), Some(vm));
     }

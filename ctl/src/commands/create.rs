@@ -5,7 +5,7 @@ pub(crate) use super::create_args::Args;
 use super::{
     create_args::Until,
     delete::together,
-    wait::{Patience, What, inside},
+    wait::{Patience, What, cloud_init_done, inside},
 };
 use crate::{
     context::Context,
@@ -129,14 +129,16 @@ async fn ready(context: &Context, vm: Vm, until: Option<Until>, wishes: &Wishes)
     } else {
         greet(context, &mut steps.phase, vm, start, until).await?
     };
-    let done = match until {
-        Some(Until::Ssh) => Some((What::Ssh, "its SSH server answers")),
-        Some(Until::CloudInit) => Some((What::CloudInit, "cloud-init done")),
-        Some(Until::Running | Until::Ip) | None => None,
-    };
-    if let Some((what, done)) = done {
-        inside(context, &steps.phase, &vm, wishes, what, patience).await?;
-        steps.phase.step(done, "");
+    match until {
+        Some(Until::Ssh) => {
+            inside(context, &steps.phase, &vm, wishes, What::Ssh, patience).await?;
+            steps.phase.step("its SSH server answers", "");
+        }
+        Some(Until::CloudInit) => {
+            cloud_init_done(context, &steps.phase, &vm, wishes, patience).await?;
+            steps.phase.step("cloud-init done", "");
+        }
+        Some(Until::Running | Until::Ip) | None => {}
     }
     drop(steps);
     context.hint(&format!("{} is ready:  waifuctl ssh {}", vm.name, vm.name));

@@ -114,7 +114,7 @@ pub(super) enum Until {
     Ip,
     /// An SSH server answers in it
     Ssh,
-    /// Its cloud-init is done, asked for through ssh
+    /// Its cloud-init is done: told by the guest, or asked for through ssh
     CloudInit,
 }
 

@@ -106,9 +106,13 @@ on until the time is over: the node does the work when it is back. For scripts:
   waifuctl wait NAME --for running      its guest runs
   waifuctl wait NAME --for ip           … and has been seen at its address, which is printed
   waifuctl wait NAME --for ssh          … and answers as an SSH server
-  waifuctl wait NAME --for cloud-init   … and its cloud-init is done (asked for through ssh)
+  waifuctl wait NAME --for cloud-init   … and its cloud-init is done
   waifuctl wait NAME --for stopped      it is stopped
   waifuctl wait NAME --for gone         it is deleted
+
+Guests tell their node when cloud-init is done, where they were asked to (waifuctl help cloud-init), and it is asked through
+ssh meanwhile; whichever answers first counts. A guest tells that all was run, not that all went well. With an option of
+ssh's (-i, -l, …), waifuctl wait asks through ssh alone, where cloud-init also says what failed.
 ";
 
 const SSH: &str = "\
@@ -156,6 +160,10 @@ What guests are told when they boot, and how it is changed:
   imds            --imds v2: EC2's documents only for requests with a session token.
 
 Every guest also gets the cluster's own: waifuctl cluster cloud-init edit. A VM's user-data is merged over that.
+
+Where the cluster has no vendor-data, guests are given some that asks them to tell their node when cloud-init is done
+(phone_home, to 169.254.169.254); waifuctl show says so then. Not with ec2, --imds v2 or a network-config, nor where
+user-data has a phone_home of its own, which holds: there nobody knows but the guest.
 
 cloud-init does most things once in the life of a guest, which it tells by the instance-id. So an edit says which is meant:
 

@@ -10,10 +10,13 @@ use crate::{
     shell::{self, Door, Wishes, answers},
     wait::{self, Goal},
 };
-use std::{process::Stdio, time::Duration};
+use std::{pin::pin, process::Stdio, time::Duration};
 use tokio::{process::Command, time::Instant};
 use waifud_api::{exit::Exit, vm::Vm};
-use waifud_model::name::VmName;
+use waifud_model::{
+    cloud_init::{Datasource, Imds},
+    name::VmName,
+};
 
 /// The pause between two knocks at a guest's door: a guest that boots takes seconds.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -47,7 +50,7 @@ pub(super) enum What {
     Ip,
     /// It runs and an SSH server answers in it; its address is printed
     Ssh,
-    /// It runs and its cloud-init is done, asked for through ssh
+    /// It runs and its cloud-init is done: told by the guest, or asked for through ssh
     CloudInit,
     /// It runs
     Running,
@@ -85,7 +88,11 @@ pub(crate) async fn run(context: &Context, args: &Args) -> Result<(), Failure> {
     let vm = met(context, vm).await?;
     if args.what != What::Ip {
         let phase = context.progress.phase(&format!("waiting for {}", vm.name));
-        inside(context, &phase, &vm, &args.wishes, args.what, patience).await?;
+        if args.what == What::CloudInit && !args.wishes.are_said() {
+            cloud_init_done(context, &phase, &vm, &args.wishes, patience).await?;
+        } else {
+            inside(context, &phase, &vm, &args.wishes, args.what, patience).await?;
+        }
     }
     context.out.word(&Address { name: &vm.name, ip: vm.ip }, &vm.ip.to_string())
 }
@@ -106,6 +113,22 @@ impl What {
 
     fn follow(self, name: &VmName) -> String {
         format!("waifuctl wait {name} --for {}", self.word())
+    }
+}
+
+/// Why the guest's inside did not say what was asked of it.
+enum Unasked {
+    /// ssh does not get in, and why.
+    NoEntry(Failure),
+    /// Anything else.
+    Ended(Failure),
+}
+
+impl From<Unasked> for Failure {
+    fn from(unasked: Unasked) -> Self {
+        match unasked {
+            Unasked::NoEntry(failure) | Unasked::Ended(failure) => failure,
+        }
     }
 }
 
@@ -132,6 +155,41 @@ impl Patience {
     }
 }
 
+/// Waits until the guest's cloud-init is done, by its own word to its node or through ssh, whichever comes first. Not every
+/// guest tells, and not everybody gets into it by ssh: where a guest may still tell, ssh that does not get in ends nothing.
+pub(super) async fn cloud_init_done(
+    context: &Context,
+    phase: &Phase,
+    vm: &Vm,
+    wishes: &Wishes,
+    patience: Patience,
+) -> Result<(), Failure> {
+    let left = patience.end().saturating_duration_since(Instant::now());
+    let mut told = pin!(wait::until_within(context, vm.clone(), Goal::CloudInit, left, |_| ()));
+    let asked = async {
+        let door = shell::find(context, vm, wishes).await.map_err(Unasked::Ended)?;
+        ask(context, phase, vm, &door, What::CloudInit, patience).await
+    };
+    let asked = tokio::select! {
+        biased;
+        told = &mut told => return told.map(drop),
+        asked = asked => asked,
+    };
+    match asked {
+        Err(Unasked::NoEntry(failure)) if may_tell(vm) => {
+            context.hint(&format!("{failure}; waiting for the guest's own word"));
+            phase.doing(&format!("waiting for {}: its cloud-init", vm.name));
+            told.await.map(drop)
+        }
+        ended => Ok(ended?),
+    }
+}
+
+/// Can its guest have been asked to tell? The cluster's own vendor-data, which stands in the way too, is not known here.
+const fn may_tell(vm: &Vm) -> bool {
+    !matches!(vm.datasource, Datasource::Ec2) && matches!(vm.imds, Imds::Any) && vm.network_config.is_none()
+}
+
 /// Waits for what only the guest itself can tell, until it does, the time is over, or the user does not want to any more.
 pub(super) async fn inside(
     context: &Context,
@@ -143,7 +201,7 @@ pub(super) async fn inside(
 ) -> Result<(), Failure> {
     let door = shell::find(context, vm, wishes).await?;
     tokio::select! {
-        end = ask(context, phase, vm, &door, what, patience) => end,
+        end = ask(context, phase, vm, &door, what, patience) => Ok(end?),
         () = wait::interrupt() => Err(Failure::ended(
             Exit::TimedOut,
             format!("not waiting any longer; the guest of {} goes on", vm.name),
@@ -159,7 +217,7 @@ async fn ask(
     door: &Door,
     what: What,
     patience: Patience,
-) -> Result<(), Failure> {
+) -> Result<(), Unasked> {
     phase.doing(&format!("waiting for {}: its SSH server", vm.name));
     loop {
         let why = match answers(door).await {
@@ -168,7 +226,7 @@ async fn ask(
         };
         phase.doing(&format!("waiting for {}: its SSH server ({why})", vm.name));
         if Instant::now() + PAUSE >= patience.end() {
-            return Err(patience.over(what, vm, &why));
+            return Err(Unasked::Ended(patience.over(what, vm, &why)));
         }
         tokio::time::sleep(PAUSE).await;
     }
@@ -177,18 +235,18 @@ async fn ask(
         let asked = cloud_init(context, vm, door);
         tokio::time::timeout_at(patience.end(), asked)
             .await
-            .unwrap_or_else(|_| Err(patience.over(what, vm, "its cloud-init is at work")))?;
+            .unwrap_or_else(|_| Err(Unasked::Ended(patience.over(what, vm, "its cloud-init is at work"))))?;
     }
     Ok(())
 }
 
 /// Asks cloud-init in the guest, which answers when it is done.
-async fn cloud_init(context: &Context, vm: &Vm, door: &Door) -> Result<(), Failure> {
+async fn cloud_init(context: &Context, vm: &Vm, door: &Door) -> Result<(), Unasked> {
     let words = ["cloud-init", "status", "--wait"].map(str::to_owned);
     let line = door.line(&["BatchMode=yes", "LogLevel=ERROR"], &words);
     let mut command = Command::new("ssh");
     command.args(&line[1..]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
-    let ended = command.output().await.map_err(|source| Failure::Io { what: "ssh", source })?;
+    let ended = command.output().await.map_err(|source| Unasked::NoEntry(Failure::Io { what: "ssh", source }))?;
     let said = String::from_utf8_lossy(&ended.stderr).trim().to_owned();
     match ended.status.code() {
         Some(0) => Ok(()),
@@ -198,12 +256,13 @@ async fn cloud_init(context: &Context, vm: &Vm, door: &Door) -> Result<(), Failu
         }
         Some(SSH_FAILED) | None => {
             let message = format!("{} cannot be asked for its cloud-init through ssh: {said}", vm.name);
-            Err(Failure::ended(Exit::Failed, message, format!("waifuctl ssh {}", vm.name)))
+            let hint = format!("waifuctl ssh {}", vm.name);
+            Err(Unasked::NoEntry(Failure::ended(Exit::Failed, message, hint)))
         }
         Some(_) => {
             let message = format!("cloud-init of {} failed: {said}", vm.name);
             let hint = format!("waifuctl ssh {} -- cloud-init status --long", vm.name);
-            Err(Failure::ended(Exit::Failed, message, hint))
+            Err(Unasked::Ended(Failure::ended(Exit::Failed, message, hint)))
         }
     }
 }

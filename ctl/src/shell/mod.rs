@@ -12,6 +12,9 @@ use crate::{context::Context, exit::Failure, guest, route, settings, settings::K
 use std::path::Path;
 use waifud_api::{client::Endpoint, vm::Vm};
 
+/// Where SSH servers listen (RFC 4253, section 4.1).
+const SSH_PORT: u16 = 22;
+
 /// What the user said about the way in.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub(crate) struct Wishes {
@@ -28,7 +31,7 @@ pub(crate) struct Wishes {
     #[arg(short, long, value_name = "FILE")]
     identity: Option<String>,
     /// The guest's port
-    #[arg(short, long, value_name = "PORT", default_value_t = 22)]
+    #[arg(short, long, value_name = "PORT", default_value_t = SSH_PORT)]
     port: u16,
     /// An option of ssh's: ForwardAgent=yes; may be given several times
     #[arg(long, value_name = "NAME=VALUE", value_parser = option)]
@@ -40,7 +43,14 @@ impl Wishes {
     pub(crate) fn with_key(public: Option<&Path>) -> Self {
         let private =
             public.and_then(|path| path.to_str()?.strip_suffix(".pub")).filter(|path| Path::new(path).is_file());
-        Self { identity: private.map(str::to_owned), port: 22, ..Self::default() }
+        Self { identity: private.map(str::to_owned), port: SSH_PORT, ..Self::default() }
+    }
+
+    /// Did the user say anything about the way in?
+    pub(crate) fn are_said(&self) -> bool {
+        let Self { login, jump, direct, identity, port, option } = self;
+        let named = [login, jump, identity].into_iter().any(Option::is_some);
+        named || *direct || *port != SSH_PORT || !option.is_empty()
     }
 }
 
@@ -138,10 +148,11 @@ mod tests {
     fn a_private_key_is_found_beside_its_public_one() {
         let dir = tempfile::tempdir().unwrap();
         let public = dir.path().join("me.pub");
-        assert_eq!(Wishes::with_key(Some(&public)).identity, None);
+        assert!(!Wishes::with_key(Some(&public)).are_said());
         std::fs::write(dir.path().join("me"), "").unwrap();
         let wishes = Wishes::with_key(Some(&public));
         assert_eq!((wishes.identity.as_deref(), wishes.port), (dir.path().join("me").to_str(), 22));
+        assert!(wishes.are_said() && Wishes { port: 2222, ..Wishes::with_key(None) }.are_said());
     }
 
     #[test]

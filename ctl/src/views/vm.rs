@@ -172,6 +172,7 @@ pub(crate) fn details(vm: &Vm, look: &Look) -> Details {
         .with_some("protected", vm.protected.then_some("yes: it cannot be deleted or made anew"))
         .with("node", &vm.node)
         .with("ip", address(vm))
+        .with_some("cloud-init", vm.status.cloud_init_done.then_some("done, as its guest has told"))
         .with("cpus", vm.cpus)
         .with_some("cpu use", vm.status.cpu_percent.map(|_| busy(vm, look)))
         .with("memory", look.size(vm.memory))

@@ -64,6 +64,8 @@ pub(crate) type Paths = BTreeMap<String, Document>;
 pub struct Documents {
     vm: VmId,
     instance_id: InstanceId,
+    life: u32,
+    openstack_uuid: String,
     imds: Imds,
     nocloud: Paths,
     ec2: Paths,
@@ -79,6 +81,8 @@ impl Documents {
         Self {
             vm: instance.id,
             instance_id: instance.instance_id(),
+            life: instance.instance,
+            openstack_uuid: instance.openstack_uuid(),
             imds: instance.cloud_init.imds,
             nocloud: nocloud::render(instance, user_data),
             ec2: ec2::render(instance, user_data),
@@ -96,6 +100,18 @@ impl Documents {
     #[must_use]
     pub const fn instance_id(&self) -> &InstanceId {
         &self.instance_id
+    }
+
+    /// The same as a number.
+    #[must_use]
+    pub const fn life(&self) -> u32 {
+        self.life
+    }
+
+    /// Is this what cloud-init remembers that life by, from whichever datasource?
+    #[must_use]
+    pub fn is_for(&self, instance_id: &str) -> bool {
+        instance_id == self.instance_id.as_str() || instance_id == self.openstack_uuid
     }
 
     /// Which requests for [`Self::ec2`] may be answered.

@@ -19,6 +19,7 @@ pub mod instance;
 pub mod merge;
 mod nocloud;
 mod openstack;
+pub mod phone_home;
 pub mod seed;
 pub mod user_data;
 

@@ -8,7 +8,7 @@
 //! `merge_how` (cloud-init's documentation, "Merging user-data sections"). For that reason no `Merge-Type` header is
 //! set: it would be added to what the part says, not stand in for it. Scripts of both run, the default's first.
 //!
-//! Vendor-data is not merged here. cloud-init keeps it apart, and user-data wins over it.
+//! Vendor-data is not merged here. cloud-init keeps it apart, and user-data wins over it. Whose it is: [`crate::phone_home`].
 
 use crate::user_data::Kind;
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};

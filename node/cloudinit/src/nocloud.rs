@@ -5,7 +5,7 @@
 //! `pathprefix2dict`). What a VM does not have is *empty*, never absent: `read_seeded` gives up without `user-data`, and
 //! asks ten more times, a second apart, for `vendor-data` (and from 24.3 on for `network-config`) that is not found.
 
-use crate::{Document, Instance, documents::Paths};
+use crate::{Document, Instance, documents::Paths, phone_home};
 use serde::Serialize;
 
 #[derive(Serialize)]
@@ -31,7 +31,7 @@ pub(crate) fn render(instance: &Instance, user_data: Option<&[u8]>) -> Paths {
     Paths::from([
         ("meta-data".to_owned(), meta_data),
         ("user-data".to_owned(), raw(user_data)),
-        ("vendor-data".to_owned(), raw(instance.defaults.vendor_data.as_ref().map(|d| d.as_bytes()))),
+        ("vendor-data".to_owned(), raw(phone_home::vendor_data(instance).as_deref())),
         ("network-config".to_owned(), raw(instance.cloud_init.network_config.as_ref().map(|d| d.as_bytes()))),
     ])
 }

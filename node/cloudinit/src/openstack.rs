@@ -5,7 +5,7 @@
 //! `meta_data.json` with a `uuid`, which becomes the instance-id, and does without the rest where it answers 404.
 //! A `random_seed` is not given: it would have to be drawn. Neither is `password`, to which guests would write.
 
-use crate::{Document, Instance, documents::Paths, ec2::key_name, merge};
+use crate::{Document, Instance, documents::Paths, ec2::key_name, merge, phone_home};
 use serde::{Serialize, Serializer, ser::SerializeMap};
 use std::net::Ipv4Addr;
 
@@ -104,8 +104,7 @@ impl Serialize for Keys<'_> {
 
 /// Under `openstack/latest`, and the two listings.
 pub(crate) fn render(instance: &Instance, user_data: Option<&[u8]>) -> Paths {
-    let vendor_data =
-        VendorData { cloud_init: instance.defaults.vendor_data.as_ref().map(|d| merge::as_text(d.as_bytes())) };
+    let vendor_data = VendorData { cloud_init: phone_home::vendor_data(instance).as_deref().map(merge::as_text) };
     let mut files = vec![
         ("meta_data.json", Document::json(&meta_data(instance))),
         ("network_data.json", Document::json(&network_data(instance))),

@@ -50,6 +50,10 @@ impl Guests for One {
     }
 
     fn asked(&self, _: Ipv4Addr) {}
+
+    async fn cloud_init_done(&self, _: &Documents) -> Result<(), GuestsError> {
+        Ok(())
+    }
 }
 
 fn documents() -> Documents {

@@ -3,6 +3,8 @@
 //! In: an address that the taps vouch for. Out: the documents of this node's VM that has it, rendered when its record or the
 //! cluster's defaults changed, and kept until then. Where the replica is behind the domain that runs (its mark names a later
 //! generation, or a VM that the replica does not have), the [cache](waifud_metadata::cache) is asked, and only then.
+//!
+//! What a guest tells is noted where it cannot be lost and is seen again: in its domain's mark, from which reconcile has it.
 
 use super::instance;
 use crate::{
@@ -205,5 +207,13 @@ impl Guests for ReplicaGuests {
 
     fn asked(&self, address: Ipv4Addr) {
         self.reconciler.asked(address);
+    }
+
+    async fn cloud_init_done(&self, documents: &Documents) -> Result<(), GuestsError> {
+        let (vm, life) = (documents.vm(), documents.life());
+        let noted = self.hypervisor.note_cloud_init(vm, life).await;
+        noted.map_err(|error| GuestsError(Box::new(error)))?;
+        tracing::debug!(%vm, life, "the guest's cloud-init is done");
+        Ok(())
     }
 }

@@ -207,6 +207,8 @@ pub struct Domain {
     /// What its guest was last started with. While the guest is on, [`find`](super::Hypervisor::find) tells it of the guest
     /// itself, whoever started it.
     pub booted: Boot,
+    /// The life of the VM in which its guest last told that its cloud-init is done.
+    pub cloud_init_done: Option<u32>,
     /// True if somebody changed the definition since it was made. Only [`find`](super::Hypervisor::find) looks.
     pub edited: bool,
     /// The files of the disks that its definition names. Only [`find`](super::Hypervisor::find) looks.

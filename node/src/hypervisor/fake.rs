@@ -53,6 +53,8 @@ pub enum HypervisorOp {
     Define,
     /// [`Hypervisor::start`].
     Start,
+    /// [`Hypervisor::note_cloud_init`].
+    NoteCloudInit,
     /// [`Hypervisor::shutdown`].
     Shutdown,
     /// [`Hypervisor::force_stop`].
@@ -295,6 +297,16 @@ impl Hypervisor for FakeHypervisor {
         })?;
         if began {
             self.emit(Some(vm), Happening::Started);
+        }
+        Ok(())
+    }
+
+    async fn note_cloud_init(&self, vm: VmId, life: u32) -> Result<(), HypervisorError> {
+        if self.claims(HypervisorOp::NoteCloudInit, "note the cloud-init of", vm).await? {
+            return Ok(());
+        }
+        if self.with(vm, |guest| Ok(guest.cloud_init_done.replace(life) != Some(life)))? {
+            self.emit(Some(vm), Happening::Definition);
         }
         Ok(())
     }

@@ -48,6 +48,8 @@ pub struct Mark {
     pub since: Option<Timestamp>,
     /// What we last started it with.
     pub booted: Boot,
+    /// The life of the VM in which its guest last told that its cloud-init is done: cloud-init tells it once in a life.
+    pub cloud_init_done: Option<u32>,
     /// The guest's address.
     pub ip: Ipv4Addr,
 }
@@ -80,6 +82,9 @@ impl Mark {
         }
         put("booted-reboots", &self.booted.reboots);
         put("booted-disk-life", &self.booted.disk_life);
+        if let Some(life) = &self.cloud_init_done {
+            put("cloud-init-done", life);
+        }
         put("ip", &self.ip);
         xml.push_str("/>");
         xml
@@ -129,6 +134,7 @@ impl Mark {
             started: attribute(tag, "started").map(Generation),
             since: attribute(tag, "since").map(Timestamp),
             booted: boot("booted-reboots", "booted-disk-life"),
+            cloud_init_done: attribute(tag, "cloud-init-done"),
             ip: attribute(tag, "ip").ok_or_else(|| need("ip"))?,
         })
     }
@@ -155,15 +161,16 @@ mod tests {
             started: Some(Generation(2)),
             since: Some(Timestamp(1_760_000_000_000)),
             booted: Boot { reboots: 4, disk_life: 1 },
+            cloud_init_done: Some(2),
             ip: Ipv4Addr::new(10, 77, 2, 14),
         }
     }
 
     #[test]
     fn a_mark_reads_back() {
-        expect![[r#"<waifud:domain xmlns:waifud="urn:waifud:domain:1" cluster="01010101-0101-4101-8101-010101010101" vm="ec220202-0202-4202-8202-020202020202" generation="3" reboots="5" disk-life="2" firmware="uefi" cpu="Skylake-Server" digest="0303030303030303030303030303030303030303030303030303030303030303" started="2" since="1760000000000" booted-reboots="4" booted-disk-life="1" ip="10.77.2.14"/>"#]]
+        expect![[r#"<waifud:domain xmlns:waifud="urn:waifud:domain:1" cluster="01010101-0101-4101-8101-010101010101" vm="ec220202-0202-4202-8202-020202020202" generation="3" reboots="5" disk-life="2" firmware="uefi" cpu="Skylake-Server" digest="0303030303030303030303030303030303030303030303030303030303030303" started="2" since="1760000000000" booted-reboots="4" booted-disk-life="1" cloud-init-done="2" ip="10.77.2.14"/>"#]]
         .assert_eq(&mark().to_xml());
-        for mark in [mark(), Mark { digest: None, started: None, since: None, ..mark() }] {
+        for mark in [mark(), Mark { digest: None, started: None, since: None, cloud_init_done: None, ..mark() }] {
             assert_eq!(Mark::parse(&mark.to_xml()), Ok(mark.clone()));
             assert!(!mark.to_bare_xml().contains(PREFIX));
             assert_eq!(Mark::parse(&mark.to_bare_xml()), Ok(mark));
@@ -178,6 +185,7 @@ mod tests {
             cpu_model: CpuModel::default(),
             digest: None,
             booted: Boot { reboots: 0, disk_life: 1 },
+            cloud_init_done: None,
             ..mark()
         };
         let Mark { cluster, vm, ip, .. } = &first;

@@ -88,6 +88,13 @@ pub trait Hypervisor: Send + Sync + Debug {
     /// If it is not defined, or the guest could not be started.
     async fn start(&self, vm: VmId, generation: Generation, mode: StartMode) -> Result<(), HypervisorError>;
 
+    /// Notes in its mark that the guest's cloud-init is done in this life of the VM, which is told as a
+    /// [`Happening::Definition`]. Noted already, it is no news.
+    ///
+    /// # Errors
+    /// If it is not defined, or this cannot be noted.
+    async fn note_cloud_init(&self, vm: VmId, life: u32) -> Result<(), HypervisorError>;
+
     /// Holds the guest still. Its memory is kept, and nothing in it notices.
     ///
     /// # Errors

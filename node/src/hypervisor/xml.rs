@@ -113,6 +113,7 @@ pub fn domain_xml(
         started: before.and_then(|mark| mark.started),
         since: before.and_then(|mark| mark.since),
         booted: before.map(|mark| mark.booted).unwrap_or_default(),
+        cloud_init_done: before.and_then(|mark| mark.cloud_init_done),
         ip: spec.nic.ip,
     };
     let template = DomainXml {

@@ -58,6 +58,17 @@ pub struct Trouble {
     pub next_try: Timestamp,
 }
 
+/// What a look at a guest tells beside its state.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Guest {
+    /// When it was started, if that is known.
+    pub(super) started: Option<Timestamp>,
+    /// Its cloud-init is done in this life of the VM.
+    pub(super) cloud_init_done: bool,
+    /// What it has not taken up.
+    pub(super) waits: Waits,
+}
+
 /// All VMs' statuses.
 #[derive(Debug)]
 pub(super) struct Board {
@@ -81,19 +92,15 @@ impl Board {
 
     /// The VM is seen so. With no generation the last one stays: what is seen does not serve the record yet.
     pub(super) fn see(&self, vm: VmId, state: VmState, generation: Option<Generation>) {
-        let waits = self.get(vm).map(|status| status.observation.waits).unwrap_or_default();
-        self.see_guest(vm, state, generation, None, waits);
+        let before = self.get(vm).map(|status| status.observation);
+        let guest =
+            before.map(|seen| Guest { started: None, cloud_init_done: seen.cloud_init_done, waits: seen.waits });
+        self.see_guest(vm, state, generation, guest.unwrap_or_default());
     }
 
-    /// The same of a guest that was started then, if that is known, and has not taken these up.
-    pub(super) fn see_guest(
-        &self,
-        vm: VmId,
-        state: VmState,
-        generation: Option<Generation>,
-        started: Option<Timestamp>,
-        waits: Waits,
-    ) {
+    /// The same of a guest that was looked at.
+    pub(super) fn see_guest(&self, vm: VmId, state: VmState, generation: Option<Generation>, guest: Guest) {
+        let Guest { started, cloud_init_done, waits } = guest;
         let mut vms = lock(&self.vms);
         let before = vms.get(&vm).map(|status| status.observation);
         let generation = generation.or(before.map(|seen| seen.generation)).unwrap_or_default();
@@ -103,7 +110,8 @@ impl Board {
         };
         // Whom it met, it met in this run.
         let met = before.filter(|seen| seen.state == state && seen.since == since).map(|seen| seen.met);
-        let now = VmObservation { state, generation, since, met: met.unwrap_or_default(), waits };
+        let met = met.unwrap_or_default();
+        let now = VmObservation { state, generation, since, met, cloud_init_done, waits };
         if before != Some(now) {
             vms.entry(vm).or_insert_with(|| VmStatus::new(now)).observation = now;
             self.observations.publish(vm, now);

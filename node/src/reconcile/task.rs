@@ -8,7 +8,7 @@ use super::{
     ports::{Fate, Intent, IntentError, Wanted},
     reports::{Power, Reports},
     settings::Settings,
-    status::Board,
+    status::{Board, Guest},
 };
 use crate::hypervisor::{DomainState, HypervisorError};
 use std::{ops::ControlFlow, sync::Arc, time::Duration};
@@ -236,8 +236,11 @@ impl Task {
 
     fn show(&self, wanted: Option<&Wanted>, seen: &Observed, plan: &Plan) {
         let board = &self.shared.board;
-        let started = seen.domain.as_ref().and_then(|domain| domain.since);
-        board.see_guest(self.id, plan.state, generation_of(wanted, plan), started, plan.waits());
+        let domain = seen.domain.as_ref();
+        let done_in = domain.and_then(|domain| domain.cloud_init_done);
+        let cloud_init_done = wanted.is_some_and(|wanted| done_in == Some(wanted.vm.instance));
+        let guest = Guest { started: domain.and_then(|domain| domain.since), cloud_init_done, waits: plan.waits() };
+        board.see_guest(self.id, plan.state, generation_of(wanted, plan), guest);
         board.hold(self.id, plan, self.past.restarts());
     }
 

@@ -10,7 +10,7 @@ mod world;
 
 use super::{Fate, Hold, Patience, Step};
 use crate::{
-    hypervisor::{DomainState, OffReason, fake::HypervisorOp},
+    hypervisor::{DomainState, Hypervisor as _, OffReason, fake::HypervisorOp},
     images::{ImageStore, fake::ImageOp},
     volumes::Volumes,
 };
@@ -64,6 +64,30 @@ async fn a_guest_that_crashes_is_started_again_ever_later() {
     world.seen(vm, VmState::Running, 1).await;
     assert_eq!(died.elapsed().as_secs(), 1);
     assert_eq!(world.count(vm, EventKind::Crashed).await, 5);
+}
+
+/// cloud-init tells it once in a life of the VM, and neither a start nor one of waifud begins a new life.
+#[tokio::test(start_paused = true)]
+async fn that_cloud_init_is_done_is_known_for_as_long_as_the_life_lasts() {
+    let mut world = World::start();
+    let vm = world.add(1);
+    world.seen(vm, VmState::Running, 1).await;
+    let done = |world: &World| world.observation(vm).is_some_and(|seen| seen.cloud_init_done);
+    assert!(!done(&world));
+    world.hypervisor.note_cloud_init(vm, 1).await.unwrap();
+    world.until("it is shown", || done(&world)).await;
+    world.set_power(vm, Desired::Stopped);
+    world.seen(vm, VmState::Stopped, 2).await;
+    assert!(done(&world));
+    world.set_power(vm, Desired::Running);
+    world.seen(vm, VmState::Running, 3).await;
+    world.stop().await;
+    world.begin();
+    world.seen(vm, VmState::Running, 3).await;
+    assert!(done(&world));
+    world.change(vm, |vm| vm.instance += 1);
+    world.seen(vm, VmState::Running, 4).await;
+    assert!(!done(&world), "it has yet to run again");
 }
 
 #[tokio::test(start_paused = true)]

@@ -147,6 +147,10 @@ impl Hypervisor for Confused {
         self.real.start(vm, generation, mode).await
     }
 
+    async fn note_cloud_init(&self, vm: VmId, life: u32) -> Result<(), HypervisorError> {
+        self.real.note_cloud_init(vm, life).await
+    }
+
     async fn suspend(&self, vm: VmId) -> Result<(), HypervisorError> {
         self.real.suspend(vm).await
     }

@@ -9,9 +9,10 @@ use super::{
 };
 use anyhow::{Context, Result};
 use std::{path::Path, time::Duration};
+use waifud_api::client::Client;
 use waifud_model::observed::VmState;
 use waifud_tests::{
-    cluster::{Cluster, WITH_GUESTS},
+    cluster::{Cluster, WITH_GUESTS, wait},
     lab::{Lab, SshKey, debian_image, eventually},
 };
 
@@ -20,14 +21,18 @@ const BOOT: Duration = Duration::from_secs(300);
 /// From where guests are looked at: neither of the nodes that they are on.
 const ONLOOKER: usize = 3;
 
-/// One guest: its name and node, what `create` is told beside the usual, what `cloud-id` says on it.
-struct Case(&'static str, &'static str, &'static [&'static str], &'static str);
+/// One guest: its name and node, what `create` is told beside the usual, what `cloud-id` says on it, and whether it tells
+/// its node that its cloud-init is done.
+struct Case(&'static str, &'static str, &'static [&'static str], &'static str, bool);
 
 const CASES: [[Case; 2]; 2] = [
-    [Case("plain", "n1", &[], "nocloud"), Case("amazon", "n2", &["--datasource", "ec2", "--imds", "v2"], "aws")],
     [
-        Case("stack", "n1", &["--datasource", "open_stack"], "openstack"),
-        Case("wired", "n2", &["--network-config", "NETWORK"], "nocloud"),
+        Case("plain", "n1", &[], "nocloud", true),
+        Case("amazon", "n2", &["--datasource", "ec2", "--imds", "v2"], "aws", false),
+    ],
+    [
+        Case("stack", "n1", &["--datasource", "open_stack"], "openstack", true),
+        Case("wired", "n2", &["--network-config", "NETWORK"], "nocloud", false),
     ],
 ];
 
@@ -50,6 +55,7 @@ async fn a_real_debian_obeys_its_documents_through_each_datasource() -> Result<(
         for (case, guest) in pair.iter().zip(&guests) {
             finished(&cluster, guest, 1)?;
             it_is_as_told(&cluster, &key, case, guest)?;
+            it_has_told(&cluster, case).await?;
         }
         for guest in &guests {
             if guest.name == "plain" {
@@ -83,7 +89,7 @@ fn written(directory: &Path, name: &str, text: &str) -> Result<String> {
 }
 
 async fn created(cluster: &Cluster, directory: &Path, key: &SshKey, case: &Case) -> Result<Guest> {
-    let Case(name, node, more, _) = case;
+    let Case(name, node, more, ..) = case;
     let user_data = written(directory, "user-data", &user_data(name, "first", key))?;
     let network = written(directory, "network-config", NETWORK)?;
     let public = written(directory, "key.pub", key.public())?;
@@ -105,7 +111,7 @@ fn finished(cluster: &Cluster, guest: &Guest, times: usize) -> Result<()> {
 }
 
 fn it_is_as_told(cluster: &Cluster, key: &SshKey, case: &Case, guest: &Guest) -> Result<()> {
-    let Case(name, _, more, cloud) = case;
+    let Case(name, _, more, cloud, _) = case;
     let on = |user: &str, command: &str| {
         key.run(cluster.host(ONLOOKER), user, &guest.ip, command).map(|said| said.trim().to_owned())
     };
@@ -117,6 +123,21 @@ fn it_is_as_told(cluster: &Cluster, key: &SshKey, case: &Case, guest: &Guest) ->
     let routes = on("tester", "ip -4 -o link show up")?;
     assert_eq!(routes.contains("mtu 1300"), more.contains(&"NETWORK"), "{routes}");
     Ok(())
+}
+
+/// Its cloud-init has come to its end, of which it told a moment before.
+async fn it_has_told(cluster: &Cluster, case: &Case) -> Result<()> {
+    let Case(name, .., tells) = case;
+    let client = cluster.client(ONLOOKER);
+    if *tells {
+        wait(&format!("{name} to be known to be done"), async || done(&client, name).await.ok()?.then_some(())).await?;
+    }
+    assert_eq!(done(&client, name).await?, *tells, "{name}");
+    Ok(())
+}
+
+async fn done(client: &Client, name: &str) -> Result<bool> {
+    Ok(client.vm(&name.parse()?).await?.value.status.cloud_init_done)
 }
 
 async fn an_edit_with_rerun_takes_effect(
@@ -133,7 +154,10 @@ async fn an_edit_with_rerun_takes_effect(
     ctl(cluster, ONLOOKER, &["stop", name])?;
     ctl(cluster, ONLOOKER, &["start", name])?;
     until(&cluster.client(1), name, VmState::Running).await?;
+    assert!(!done(&cluster.client(1), name).await?, "that was another life");
     finished(cluster, guest, 2)?;
+    ctl(cluster, ONLOOKER, &["wait", name, "--for", "cloud-init"])?;
+    assert!(done(&cluster.client(ONLOOKER), name).await?);
     let told = key.run(cluster.host(ONLOOKER), "tester", &guest.ip, "cat /etc/told /var/lib/ran")?;
     assert_eq!(told, format!("second {name}\nsecond {name}\n"));
     assert_ne!(instance()?, before, "another life");

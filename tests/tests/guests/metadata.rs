@@ -8,8 +8,12 @@ use super::{
 };
 use anyhow::{Context, Result};
 use std::time::Duration;
+use waifud_api::client::Client;
 use waifud_model::observed::VmState;
-use waifud_tests::{cluster::Cluster, lab::eventually};
+use waifud_tests::{
+    cluster::{Cluster, wait},
+    lab::eventually,
+};
 
 const SERVICE: &str = "http://169.254.169.254";
 const USER_DATA: &str = "/latest/user-data";
@@ -75,6 +79,7 @@ async fn a_guest_is_told_what_is_its_own_and_nothing_else() -> Result<()> {
     another_address_is_not_answered(&mut alice, &bob)?;
     another_card_is_not_answered(&mut alice, &bob)?;
     alice.is_served()?;
+    cloud_init_is_done_where_the_guest_says_so(&cluster, &mut alice, &mut bob).await?;
 
     cluster.daemon(1).kill9()?;
     cluster.daemon(3).kill9()?;
@@ -84,7 +89,11 @@ async fn a_guest_is_told_what_is_its_own_and_nothing_else() -> Result<()> {
     cluster.daemon(2).kill9()?;
     cluster.start_daemon(2)?;
     eventually("the answer after a restart without a quorum", Duration::from_secs(60), || alice.is_served_now())?;
-    bob.is_served()
+    bob.is_served()?;
+    let client = cluster.client(2);
+    wait("what alice told to be known after a restart", async || cloud_init_done(&client, "alice").await).await?;
+    assert_eq!(cloud_init_done(&client, "bob").await, None);
+    Ok(())
 }
 
 impl Party {
@@ -119,6 +128,41 @@ fn no_path_or_header_names_another(alice: &mut Party, bob: &Party) -> Result<()>
     ] {
         nothing_of(bob, &alice.fetch(&format!("--header '{header}'"), USER_DATA)?, &header);
     }
+    Ok(())
+}
+
+/// Some if the VM's guest has told that its cloud-init is done.
+async fn cloud_init_done(client: &Client, name: &str) -> Option<()> {
+    let vm = client.vm(&name.parse().ok()?).await.ok()?.value;
+    vm.status.cloud_init_done.then_some(())
+}
+
+/// The guests have no cloud-init, and do as it would: what the vendor-data asks for is posted, of this life and no other's.
+async fn cloud_init_is_done_where_the_guest_says_so(
+    cluster: &Cluster,
+    alice: &mut Party,
+    bob: &mut Party,
+) -> Result<()> {
+    let asked = alice.fetch("", "/vendor-data")?;
+    let (_, rest) = asked.output.split_once("url: 'http://169.254.169.254").context("vendor-data with a URL")?;
+    let path = rest.split('\'').next().context("the URL's end")?.to_owned();
+    let id =
+        |party: &mut Party| party.fetch("", "/latest/meta-data/instance-id").map(|said| said.output.trim().to_owned());
+    let (own, other) = (id(alice)?, id(bob)?);
+    assert!(own.starts_with("i-") && own != other, "{own} {other}");
+
+    let mut told = |id: &str| alice.fetch(&format!("--post-data 'hostname=alice&instance_id={id}'"), &path);
+    let refused = told(&other)?;
+    assert!(!refused.succeeded() && refused.output.contains("409"), "{refused:?}");
+    assert_eq!(cloud_init_done(&cluster.client(2), "alice").await, None);
+    for _ in 0..2 {
+        let taken = told(&own)?;
+        assert!(taken.succeeded(), "{taken:?}");
+    }
+    // Nothing in these guests would let anybody in by ssh.
+    ctl(cluster, 1, &["wait", "alice", "--for", "cloud-init"])?;
+    assert!(ctl(cluster, 3, &["show", "alice"])?.contains("done, as its guest has told"));
+    assert_eq!(cloud_init_done(&cluster.client(2), "bob").await, None);
     Ok(())
 }
 

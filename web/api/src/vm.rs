@@ -187,6 +187,7 @@ pub(crate) mod tests {
                 cpu_percent: Some(12),
                 memory_used: Some(ByteSize::mib(3_174)),
                 met: vec![Sighting::Lease, Sighting::Metadata],
+                cloud_init_done: true,
                 silent: None,
                 last_error: None,
             },
@@ -232,6 +233,7 @@ pub(crate) mod tests {
                   "lease",
                   "metadata"
                 ],
+                "cloud_init_done": true,
                 "cpu_percent": 12,
                 "memory_used": 3328180224
               },

@@ -327,6 +327,7 @@ fn events() {
         cpu_percent: None,
         memory_used: None,
         met: vec![Sighting::Arp],
+        cloud_init_done: false,
         silent: Some(Silent { since: Some(at(9)) }),
         last_error: Some(LastError {
             message: "no space left".to_owned(),

@@ -140,6 +140,8 @@ pub(crate) fn status(vm: &Vm, owner: Option<&NodeSeen>) -> VmStatus {
         cpu_percent: usage.cpu,
         memory_used: usage.memory,
         met: told.map(|told| told.met.iter().collect()).unwrap_or_default(),
+        // What the owner has not caught up with may have begun another life.
+        cloud_init_done: told.is_some_and(|told| told.cloud_init_done && told.generation >= vm.generation),
         silent,
         last_error: None,
     }
@@ -199,6 +201,16 @@ mod tests {
         let behind = status(Some(&owner(true, Some((VmState::Stopped, 1)))));
         assert_eq!((behind.state, behind.pending), (VmState::Stopped, true));
         assert_eq!(used(&behind), (None, None), "measured before it was stopped");
+
+        for (generation, known) in [(1, false), (2, true)] {
+            let mut owner = owner(true, Some((VmState::Running, generation)));
+            owner.vms.values_mut().for_each(|told| told.cloud_init_done = true);
+            assert_eq!(
+                status(Some(&owner)).cloud_init_done,
+                known,
+                "a record that is not served may be of another life"
+            );
+        }
 
         let silent = status(Some(&owner(false, Some((VmState::Running, 2)))));
         assert_eq!(

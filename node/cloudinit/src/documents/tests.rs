@@ -24,7 +24,7 @@ fn nocloud_has_four_documents_be_they_empty() {
         }
     "#]]
     .assert_eq(&body(documents.nocloud("/meta-data")));
-    for empty in ["/user-data", "/vendor-data", "/network-config", "//user-data/", "user-data"] {
+    for empty in ["/user-data", "/network-config", "//user-data/", "user-data"] {
         assert_eq!(body(documents.nocloud(empty)), "", "{empty}");
     }
     for absent in ["/", "", "/latest/meta-data", "/meta-data/instance-id", "/user-data?x", "/%75ser-data"] {
@@ -42,6 +42,44 @@ fn documents_know_whose_they_are_and_do_not_show_what_is_in_them() {
     assert!(!format!("{documents:?}").contains("hunter2"));
     let types = ["/user-data", "/meta-data"].map(|p| documents.nocloud(p).unwrap().content_type());
     assert_eq!(types, ["application/octet-stream", "application/json"]);
+}
+
+/// Whatever else stood beside the URL would be merged into a `phone_home` of the user's own.
+#[test]
+fn who_was_given_no_vendor_data_is_asked_to_tell_when_cloud_init_is_done() {
+    let mut vm = sample();
+    let asked =
+        "#cloud-config\nphone_home: {url: 'http://169.254.169.254/waifud/cloud-init-done', post: all, tries: 10}\n";
+    let nocloud = |vm: &Instance| body(Documents::render(vm).nocloud("/vendor-data"));
+    let openstack = |vm: &Instance| -> serde_json::Value {
+        serde_json::from_str(&body(Documents::render(vm).openstack("/openstack/latest/vendor_data.json"))).unwrap()
+    };
+    assert_eq!((nocloud(&vm).as_str(), &openstack(&vm)["cloud-init"]), (asked, &asked.into()));
+    assert!(crate::user_data::check(asked.as_bytes()).unwrap().warnings.is_empty());
+    vm.cloud_init.network_config = data("version: 2\n");
+    assert_eq!((nocloud(&vm), openstack(&vm)), (String::new(), serde_json::json!({})), "its documents are on a disk");
+    vm.defaults.vendor_data = data("#!/bin/sh\n");
+    assert_eq!((nocloud(&vm).as_str(), &openstack(&vm)["cloud-init"]), ("#!/bin/sh\n", &"#!/bin/sh\n".into()));
+}
+
+#[test]
+fn documents_know_which_life_they_are_for() {
+    let mut vm = sample();
+    vm.instance = 3;
+    let documents = Documents::render(&vm);
+    let [nocloud, openstack] = ["instance-id", "uuid"].map(|key| {
+        let text = body(if key == "uuid" {
+            documents.openstack("/openstack/latest/meta_data.json")
+        } else {
+            documents.nocloud("/meta-data")
+        });
+        serde_json::from_str::<serde_json::Value>(&text).unwrap()[key].as_str().unwrap().to_owned()
+    });
+    assert_eq!(documents.life(), 3);
+    assert!(documents.is_for(&nocloud) && documents.is_for(&openstack));
+    vm.instance = 4;
+    let next = Documents::render(&vm);
+    assert!(!next.is_for(&nocloud) && !next.is_for(&openstack) && !next.is_for("") && !next.is_for(&vm.id.to_string()));
 }
 
 /// PyYAML refuses or folds what JSON lets through.

@@ -75,9 +75,11 @@ fn its_files_are_where_the_folder_says() {
 
 #[test]
 fn user_data_is_there_even_if_there_is_none() {
-    let image = image(&Documents::render(&sample()));
+    let mut vm = sample();
+    vm.cloud_init.network_config = data(NETWORK);
+    let image = image(&Documents::render(&vm));
     let has = |name: &str| image.windows(name.len()).any(|w| w == name.as_bytes());
-    assert!(has("user-data") && !has("vendor-data") && !has("network-config"));
+    assert!(has("user-data") && !has("vendor-data") && has("network-config"));
 }
 
 /// blkid is how cloud-init finds the disk. Not every machine has it.

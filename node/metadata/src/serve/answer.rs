@@ -3,7 +3,12 @@
 //! In: the request, and the peer that the listener found. Out: bytes of the asker's own documents, or a status. Must not tell
 //! apart, to somebody unknown, what there is and what there is not.
 
-use super::{Guests, Rate, Tokens, bucket::Buckets, token::TTL};
+use super::{
+    Guests, Rate, Tokens,
+    bucket::Buckets,
+    token::TTL,
+    told::{self, Form},
+};
 use crate::stack::Peer;
 use axum::{
     Extension, Router,
@@ -18,7 +23,7 @@ use std::{
     sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
-use waifud_cloudinit::{Document, Documents};
+use waifud_cloudinit::{Document, Documents, phone_home::PATH};
 use waifud_model::cloud_init::Imds;
 
 const TOKEN: HeaderName = HeaderName::from_static("x-aws-ec2-metadata-token");
@@ -40,6 +45,7 @@ pub struct Service {
     guests: Arc<dyn Guests>,
     tokens: Tokens,
     buckets: Arc<Buckets>,
+    told: Arc<Buckets>,
 }
 
 impl std::fmt::Debug for Service {
@@ -52,7 +58,8 @@ impl Service {
     /// Answers for these guests, each as often as `rate` allows.
     #[must_use]
     pub fn new(guests: Arc<dyn Guests>, tokens: Tokens, rate: Rate) -> Self {
-        Self { guests, tokens, buckets: Arc::new(Buckets::new(rate)) }
+        let buckets = |rate| Arc::new(Buckets::new(rate));
+        Self { guests, tokens, buckets: buckets(rate), told: buckets(told::RATE) }
     }
 }
 
@@ -69,6 +76,9 @@ async fn answer(State(service): State<Service>, Extension(Peer(peer)): Extension
     match look_up(&service, asker).await {
         Some(Some(documents)) => {
             service.guests.asked(asker);
+            if request.method() == Method::POST && request.uri().path() == PATH {
+                return service.hear(asker, &documents, request).await;
+            }
             service.answer_guest(&documents, &request, SystemTime::now())
         }
         Some(None) => StatusCode::NOT_FOUND.into_response(),
@@ -93,6 +103,35 @@ async fn look_up(service: &Service, asker: Ipv4Addr) -> Option<Option<Arc<Docume
 }
 
 impl Service {
+    /// What a guest tells of itself, which is kept out of reach like its documents.
+    async fn hear(&self, asker: Ipv4Addr, documents: &Documents, request: Request) -> Response {
+        if let Err(refused) = self.admits(documents, request.headers(), SystemTime::now()) {
+            return refused.into_response();
+        }
+        if request.headers().contains_key(FORWARDED_FOR) {
+            return StatusCode::FORBIDDEN.into_response();
+        }
+        if let Err(wait) = self.told.take(asker, Instant::now()) {
+            return again_after(StatusCode::TOO_MANY_REQUESTS, wait);
+        }
+        match told::read(documents, request).await {
+            Ok(Form::ThisLife) => {}
+            Ok(Form::AnotherLife) => {
+                return (StatusCode::CONFLICT, "that is not its instance-id now\n").into_response();
+            }
+            Err(status) => return status.into_response(),
+        }
+        match tokio::time::timeout(told::NOTED, self.guests.cloud_init_done(documents)).await {
+            Ok(Ok(())) => StatusCode::NO_CONTENT.into_response(),
+            Ok(Err(error)) => {
+                let reason = std::error::Error::source(&error).map(ToString::to_string);
+                tracing::warn!(vm = %documents.vm(), reason, "that a guest's cloud-init is done cannot be noted");
+                again_after(StatusCode::SERVICE_UNAVAILABLE, Duration::from_secs(1))
+            }
+            Err(_) => again_after(StatusCode::SERVICE_UNAVAILABLE, Duration::from_secs(1)),
+        }
+    }
+
     fn answer_guest(&self, documents: &Documents, request: &Request, now: SystemTime) -> Response {
         let (path, headers) = (request.uri().path(), request.headers());
         let size = request.body().size_hint().upper();
@@ -122,13 +161,23 @@ impl Service {
         ([(TOKEN_TTL, HeaderValue::from(ttl))], token).into_response()
     }
 
-    fn give_document(&self, documents: &Documents, path: &str, headers: &HeaderMap, now: SystemTime) -> Response {
+    /// Whether a request may be answered, for its token.
+    fn admits(&self, documents: &Documents, headers: &HeaderMap, now: SystemTime) -> Result<(), StatusCode> {
         let token = headers.get(TOKEN).map(|token| self.tokens.holds(token.as_bytes(), documents, now));
-        let found = match (documents.imds(), token) {
+        match (documents.imds(), token) {
             // A bad token is never taken for none. Without one, a VM that requires it does not even tell which paths there are.
-            (_, Some(false)) | (Imds::V2, None) => return StatusCode::UNAUTHORIZED.into_response(),
-            (Imds::V2, Some(true)) => documents.ec2(path),
-            (Imds::Any, _) => find(documents, path),
+            (_, Some(false)) | (Imds::V2, None) => Err(StatusCode::UNAUTHORIZED),
+            _ => Ok(()),
+        }
+    }
+
+    fn give_document(&self, documents: &Documents, path: &str, headers: &HeaderMap, now: SystemTime) -> Response {
+        if let Err(refused) = self.admits(documents, headers, now) {
+            return refused.into_response();
+        }
+        let found = match documents.imds() {
+            Imds::V2 => documents.ec2(path),
+            Imds::Any => find(documents, path),
         };
         found.map_or_else(|| StatusCode::NOT_FOUND.into_response(), give)
     }

@@ -3,7 +3,8 @@
 //! ```text
 //!   Listener ──> run ──> router ──> Buckets ──> Guests::by_address(the accepted socket's remote address)
 //!                                   too many      │ none: 404 for everything
-//!                                   asked: 429    └─ Documents ──> token? ──> nocloud, ec2, openstack
+//!                                   asked: 429    └─ Documents ──> token? ──┬─> nocloud, ec2, openstack
+//!                                                                     POST: └─> told ──> Guests::cloud_init_done
 //! ```
 //!
 //! Who asks is the remote end of the accepted socket. No header, no Host and no path has a say in it. Nothing is created by
@@ -18,6 +19,7 @@ mod connections;
 #[cfg(test)]
 pub(crate) mod tests;
 mod token;
+mod told;
 
 use async_trait::async_trait;
 use std::{net::Ipv4Addr, sync::Arc};
@@ -40,9 +42,16 @@ pub trait Guests: Send + Sync + 'static {
 
     /// The VM with this address has asked for something, so it runs and has its address. Must not wait.
     fn asked(&self, address: Ipv4Addr);
+
+    /// The guest of these documents tells that its cloud-init is done, in the life that they are for. It may tell so again
+    /// and again.
+    ///
+    /// # Errors
+    /// If that cannot be noted now. The guest is told to try again.
+    async fn cloud_init_done(&self, documents: &Documents) -> Result<(), GuestsError>;
 }
 
-/// It cannot be known now who has an address.
+/// A guest cannot be looked up now, or nothing noted of it.
 #[derive(Debug, thiserror::Error)]
-#[error("guests cannot be looked up")]
+#[error("the node cannot tell or note it now")]
 pub struct GuestsError(#[source] pub Box<dyn std::error::Error + Send + Sync>);

@@ -11,7 +11,10 @@ use http_body_util::BodyExt;
 use std::{
     collections::HashMap,
     net::SocketAddrV4,
-    sync::Mutex,
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, SystemTime},
 };
 use tokio::{
@@ -65,16 +68,20 @@ pub(crate) fn instance(number: u8, life: u32, imds: Imds) -> Instance {
 
 /// Guests 2 and 3 take any request, guest 4 only those with a token; looking up guest 13 fails, and guest 14 takes for ever.
 #[derive(Debug)]
-struct Few {
+pub(super) struct Few {
     vms: HashMap<Ipv4Addr, Arc<Documents>>,
     asked: Mutex<Vec<Ipv4Addr>>,
+    /// Who told that its cloud-init is done, and in which life.
+    pub(super) done: Mutex<Vec<(VmId, u32)>>,
+    /// Nothing can be noted.
+    pub(super) deaf: AtomicBool,
 }
 
 impl Few {
-    fn new(life: u32) -> Arc<Self> {
+    pub(super) fn new(life: u32) -> Arc<Self> {
         let vms = [(2, Imds::Any), (3, Imds::Any), (4, Imds::V2)];
         let vms = vms.map(|(n, imds)| (address(n), Arc::new(Documents::render(&instance(n, life, imds)))));
-        Arc::new(Self { vms: vms.into(), asked: Mutex::default() })
+        Arc::new(Self { vms: vms.into(), asked: Mutex::default(), done: Mutex::default(), deaf: AtomicBool::default() })
     }
 }
 
@@ -91,19 +98,27 @@ impl Guests for Few {
     fn asked(&self, address: Ipv4Addr) {
         self.asked.lock().unwrap().push(address);
     }
+
+    async fn cloud_init_done(&self, documents: &Documents) -> Result<(), GuestsError> {
+        if self.deaf.load(Ordering::Relaxed) {
+            return Err(GuestsError("libvirtd is away".into()));
+        }
+        self.done.lock().unwrap().push((documents.vm(), documents.life()));
+        Ok(())
+    }
 }
 
 fn service(life: u32) -> Router {
     router(Service::new(Few::new(life), Tokens::new(SECRET), Rate::default()))
 }
 
-struct Answer {
-    status: StatusCode,
-    headers: http::HeaderMap,
+pub(super) struct Answer {
+    pub(super) status: StatusCode,
+    pub(super) headers: http::HeaderMap,
     body: String,
 }
 
-async fn ask_with(
+pub(super) async fn ask_with(
     service: &Router,
     guest: u8,
     method: &str,
@@ -130,7 +145,7 @@ async fn status(service: &Router, guest: u8, method: &str, path: &str, headers: 
     ask(service, guest, method, path, headers).await.status.as_u16()
 }
 
-async fn token(service: &Router, guest: u8) -> String {
+pub(super) async fn token(service: &Router, guest: u8) -> String {
     let answer =
         ask(service, guest, "PUT", "/latest/api/token", &[("X-aws-ec2-metadata-token-ttl-seconds", "60")]).await;
     assert_eq!(answer.status, StatusCode::OK);
@@ -287,7 +302,7 @@ async fn who_asks_too_often_is_told_so_and_others_are_not() {
     assert_eq!(status(&service, 3, "GET", "/user-data", &[]).await, 200);
 }
 
-struct Lab {
+pub(super) struct Lab {
     wire: Wire,
     to_stack: mpsc::Sender<Vec<u8>>,
     guests: Mutex<HashMap<u8, (Guest, u16)>>,
@@ -295,7 +310,7 @@ struct Lab {
     served: tokio::task::JoinHandle<()>,
 }
 
-fn lab() -> Lab {
+pub(super) fn lab() -> Lab {
     let (to_stack, rx) = mpsc::channel(256);
     let (tx, from_stack) = mpsc::channel(256);
     let (wire, stop) = (Wire::new(from_stack), CancellationToken::new());
@@ -306,7 +321,7 @@ fn lab() -> Lab {
 
 impl Lab {
     /// Sends bytes from a guest, and returns all that comes back until the service closes.
-    async fn say(&self, guest: u8, bytes: &[u8]) -> String {
+    pub(super) async fn say(&self, guest: u8, bytes: &[u8]) -> String {
         let (guest, port) = {
             let mut guests = self.guests.lock().unwrap();
             let new = || (Guest::new(address(guest), &self.wire, self.to_stack.clone()), 3000);

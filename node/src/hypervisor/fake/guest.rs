@@ -26,6 +26,7 @@ pub(super) struct Guest {
     pub(super) started: Option<Generation>,
     since: Option<Timestamp>,
     booted: Boot,
+    pub(super) cloud_init_done: Option<u32>,
     /// What its guest has, and the sizes of its disks; while it is on.
     running: Option<(DomainSpec, Vec<LiveDisk>)>,
     /// It does not hear its power button.
@@ -54,6 +55,7 @@ impl Guest {
             started: None,
             since: None,
             booted: Boot::default(),
+            cloud_init_done: None,
             running: None,
             deaf: false,
             rigid: false,
@@ -74,6 +76,7 @@ impl Guest {
             since: self.since,
             ip: self.ip,
             booted: running.unwrap_or(self.booted),
+            cloud_init_done: self.cloud_init_done,
             edited: false,
             disks: Vec::new(),
             live: None,

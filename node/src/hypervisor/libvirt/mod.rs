@@ -255,6 +255,15 @@ impl Hypervisor for Libvirt {
         self.change("start a guest", move |session| session.start(vm, generation, mode)).await
     }
 
+    async fn note_cloud_init(&self, vm: VmId, life: u32) -> Result<(), HypervisorError> {
+        let note = move |session: &Session| session.note_cloud_init(vm, life);
+        if self.change.call("note a guest's cloud-init", self.config.change, note).await? {
+            // libvirt has no event for it that comes with the others. Nobody listening is no error.
+            let _ = self.events.send(DomainEvent { vm: Some(vm), what: Happening::Definition });
+        }
+        Ok(())
+    }
+
     async fn suspend(&self, vm: VmId) -> Result<(), HypervisorError> {
         self.change("suspend a guest", move |session| session.suspend(vm)).await
     }

@@ -1,4 +1,4 @@
-//! Turning guests on and off, and holding them still, over one open connection.
+//! Turning guests on and off, and holding them still, over one open connection; what is noted of them meanwhile.
 
 use super::{
     explain::{cause, is},
@@ -46,6 +46,21 @@ impl Session {
             vm,
             source: cause(&e),
         })
+    }
+
+    /// True if that is news.
+    pub(super) fn note_cloud_init(&self, vm: VmId, life: u32) -> Result<bool> {
+        let (handle, Marked { mark: before, persistent }) = self.ours(vm)?;
+        let mark = Mark { cloud_init_done: Some(life), ..before.clone() };
+        if mark == before {
+            return Ok(false);
+        }
+        let what = "note the cloud-init of";
+        if !persistent {
+            return Err(HypervisorError::Refused { what, vm, source: Cause::new("it has no definition") });
+        }
+        self.write_mark(vm, &handle, &mark).map_err(|e| refused(what, vm, &e))?;
+        Ok(true)
     }
 
     pub(super) fn suspend(&self, vm: VmId) -> Result<()> {

@@ -57,9 +57,10 @@ pub(super) struct Marked {
 
 impl Marked {
     fn domain(self, state: DomainState) -> Domain {
-        let Mark { vm, generation, started, since, booted, ip, .. } = self.mark;
+        let Mark { vm, generation, started, since, booted, cloud_init_done, ip, .. } = self.mark;
         let defined = self.persistent.then_some(generation);
-        Domain { vm, state, defined, started, since, ip, booted, edited: false, disks: Vec::new(), live: None }
+        let (edited, disks, live) = (false, Vec::new(), None);
+        Domain { vm, state, defined, started, since, ip, booted, cloud_init_done, edited, disks, live }
     }
 }
 

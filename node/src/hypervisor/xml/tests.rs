@@ -86,6 +86,7 @@ fn a_domain_on_kvm() {
         started: Some(Generation(2)),
         since: Some(Timestamp(1_760_000_000_000)),
         booted: Boot { reboots: 6, disk_life: 1 },
+        cloud_init_done: Some(2),
         ip: spec().nic.ip,
     };
     expect_file!["goldens/kvm.xml"].assert_eq(&xml(&spec(), Some(&before)));

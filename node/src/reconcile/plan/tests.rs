@@ -46,6 +46,7 @@ fn all(state: DomainState, defined: u64, started: Option<u64>) -> Observed {
         since: None,
         ip: Ipv4Addr::LOCALHOST,
         booted: Boot::default(),
+        cloud_init_done: None,
         edited: false,
         disks: Vec::new(),
         live: None,

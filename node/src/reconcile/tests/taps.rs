@@ -237,6 +237,10 @@ impl Hypervisor for Tapped<dyn Hypervisor> {
         self.of("start", Some(vm), self.real.start(vm, generation, mode)).await
     }
 
+    async fn note_cloud_init(&self, vm: VmId, life: u32) -> Result<(), HypervisorError> {
+        self.of("note the cloud-init of", Some(vm), self.real.note_cloud_init(vm, life)).await
+    }
+
     async fn suspend(&self, vm: VmId) -> Result<(), HypervisorError> {
         self.of("suspend", Some(vm), self.real.suspend(vm)).await
     }

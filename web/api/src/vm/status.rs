@@ -41,6 +41,10 @@ pub struct VmStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schema(value_type = Vec<schema::Sighting>)]
     pub met: Vec<Sighting>,
+    /// The guest has told its owner that its cloud-init is done in this life of the VM (see `instance_id`): all of it was run,
+    /// which does not say that all went well. Not there: it has not, or nobody asked it to, or it runs no cloud-init.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub cloud_init_done: bool,
     /// How busy all its CPUs are together, in percent, by its owner's measurement of every half minute. Absent while the guest
     /// does not run, until it was measured twice, and while its owner is silent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
