@@ -3,9 +3,9 @@
 use crate::output::{Terminal, Tone, printable};
 use std::{fmt::Write as _, io, path::PathBuf};
 use waifud_api::{
-    client::{ClientError, Refusal, SetupError},
+    client::{ClientError, Refusal, SetupError, UNTRUSTED},
     exit::Exit,
-    problem::Problem,
+    problem::{FieldError, Problem},
 };
 
 /// Why a command did not do what was asked.
@@ -121,9 +121,12 @@ pub(crate) fn render(failure: &Failure, colour: bool) -> String {
         Failure::Client(ClientError::Unreachable(refusals)) => {
             text.push_str("no endpoint answers [unreachable]\n");
             render_refusals(&mut text, refusals);
-            text.push_str(
-                "try: --host, or WAIFU_HOST, with a node that is up: unix:/run/waifud/api.sock or https://host:7443\n",
-            );
+            text.push_str(match refusals.iter().find(|refusal| refusal.reason == UNTRUSTED) {
+                Some(_) => "try: waifuctl login https://host:7443, which meets the cluster's CA; or --ca-file, with a file of it\n",
+                None => {
+                    "try: --host, or WAIFU_HOST, with a node that is up: unix:/run/waifud/api.sock or https://host:7443\n"
+                }
+            });
         }
         Failure::Client(ClientError::Unanswered(refusals)) => {
             text.push_str("the request was sent but not answered; it may or may not have been done [unanswered]\n");
@@ -131,7 +134,7 @@ pub(crate) fn render(failure: &Failure, colour: bool) -> String {
             text.push_str("try: look whether it was done before you ask again\n");
         }
         Failure::Client(ClientError::File { path, source }) => {
-            let _ = writeln!(text, "{}: {source}", path.display());
+            let _ = writeln!(text, "{}: {}", path.display(), without_number(&source.to_string()));
         }
         Failure::Ended { message, hint, .. } => {
             let _ = writeln!(text, "{}", printable(message));
@@ -140,15 +143,32 @@ pub(crate) fn render(failure: &Failure, colour: bool) -> String {
             }
         }
         other => {
-            let _ = writeln!(text, "{}", printable(&other.to_string()));
+            let _ = writeln!(text, "{}", printable(without_number(&other.to_string())));
         }
     }
     text
 }
 
+/// The system's words without its number for them: `No such file or directory (os error 2)`.
+pub(crate) fn without_number(text: &str) -> &str {
+    text.rfind(" (os error ").filter(|_| text.ends_with(')')).map_or(text, |at| &text[..at])
+}
+
+/// What is wrong, without the reasons of the nodes, which stand below it one by one.
+pub(crate) fn cause(problem: &Problem) -> String {
+    let reasons: Vec<_> = problem.nodes.iter().map(|node| format!("{} {}", node.node, node.reason)).collect();
+    let listed = format!(": {}", reasons.join("; "));
+    problem.detail.strip_suffix(&listed).filter(|_| !reasons.is_empty()).unwrap_or(&problem.detail).to_owned()
+}
+
+/// The fields that were refused, but for what the cause says already.
+pub(crate) fn told_apart(problem: &Problem) -> impl Iterator<Item = &FieldError> {
+    problem.errors.iter().filter(|error| !problem.detail.contains(&format!("{}: {}", error.field, error.message)))
+}
+
 fn render_problem(text: &mut String, problem: &Problem) {
-    let _ = writeln!(text, "{} [{}]", printable(&problem.detail), problem.code);
-    for error in &problem.errors {
+    let _ = writeln!(text, "{} [{}]", printable(&cause(problem)), problem.code);
+    for error in told_apart(problem) {
         let _ = writeln!(text, "  {}: {}", printable(&error.field), printable(&error.message));
     }
     let width = problem.nodes.iter().map(|n| n.node.as_str().len()).max().unwrap_or(0);
@@ -194,6 +214,39 @@ mod tests {
             try: waifuctl node list
         "#]]
         .assert_eq(&render(&failure, false));
+    }
+
+    #[test]
+    fn nothing_is_told_twice() {
+        let problem = Problem::new(ProblemCode::NoNodeFits, "no node can take the VM: n1 is full; n2 is cordoned")
+            .with_node(NodeName::new("n1").unwrap(), "is full")
+            .with_node(NodeName::new("n2").unwrap(), "is cordoned");
+        expect![[r#"
+            error: no node can take the VM [no_node_fits]
+              n1  is full
+              n2  is cordoned
+        "#]]
+        .assert_eq(&render(&Failure::Client(ClientError::Problem(Box::new(problem))), false));
+        let problem = Problem::new(ProblemCode::Invalid, "disk: too small").with_field("disk", "too small");
+        expect![[r#"
+            error: disk: too small [invalid]
+        "#]]
+        .assert_eq(&render(&Failure::Client(ClientError::Problem(Box::new(problem))), false));
+        let source = io::Error::from_raw_os_error(2);
+        let missing = Failure::File { path: "x.yaml".to_owned(), source };
+        assert_eq!(render(&missing, false), "error: x.yaml: No such file or directory\n");
+    }
+
+    #[test]
+    fn a_ca_that_is_not_known_is_met_by_login() {
+        let reason = UNTRUSTED.to_owned();
+        let refusal = Refusal { endpoint: "https://n1".parse().unwrap(), reason };
+        expect![[r#"
+            error: no endpoint answers [unreachable]
+              https://n1:7443  its certificate is of a CA that is not known here
+            try: waifuctl login https://host:7443, which meets the cluster's CA; or --ca-file, with a file of it
+        "#]]
+        .assert_eq(&render(&Failure::Client(ClientError::Unreachable(vec![refusal])), false));
     }
 
     #[test]

@@ -53,6 +53,9 @@ async fn login_pins_the_ca_keeps_the_token_and_is_used_from_then_on() {
     let cluster = https::serve(node).await;
     let home = tempfile::tempdir().unwrap();
     let token = token_file(&home);
+    let stranger = at_home(home.path(), &["-H", &cluster.url, "ls"]).await;
+    assert_eq!(stranger.code, 5);
+    assert!(stranger.err.contains("try: waifuctl login https://"), "nothing is down: {}", stranger.err);
     let line = ["login", &cluster.url, "--name", "home", "--token-file", &token, "--fingerprint", &cluster.fingerprint];
     let done = at_home(home.path(), &line).await;
     assert_eq!(done.code, 0, "{}", done.err);

@@ -418,12 +418,12 @@ async fn the_doctor_says_what_is_wrong_and_what_mends_it() {
         SOCKET|api|well|n1 answers
         cluster|quorum|well|n1 leads
         cluster|versions|warning|different ones run: 0.1.0, 0.2.0
-        cluster|node_silent|warning|n3 is silent
+        cluster|node_silent|wrong|n3 is silent
         n1|disk|wrong|0 B of 100 GiB free
         n1|libvirt|well|answers; 2 domains of this cluster
         n2|node|wrong|because"#]]
     .assert_eq(&[&shown[..4], &shown[5..]].concat().join("\n"));
-    assert_eq!(all.err, "2 things are wrong, 3 things are worth a look\n");
+    assert_eq!(all.err, "3 things are wrong, 2 things are worth a look\n");
     let one = fake.run(&["doctor", "--node", "n1", "verdict=well", "-o", "json"]).await;
     assert_eq!(one.code, 1, "what is filtered away is wrong all the same");
     assert_eq!(serde_json::from_str::<Value>(&one.out).unwrap()[0]["check"], "libvirt");

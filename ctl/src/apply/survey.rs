@@ -8,7 +8,11 @@ use super::{
     plan::{Action, Object, Plan, Step},
     read::{Image, Wanted, WantedNode, WantedTemplate, WantedVm},
 };
-use crate::{context::Context, exit::Failure, wait};
+use crate::{
+    context::Context,
+    exit::{Failure, cause, told_apart},
+    wait,
+};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use sha2::{Digest as _, Sha256 as Hasher};
 use std::{collections::BTreeSet, io::Read as _, path::Path};
@@ -230,10 +234,10 @@ fn refused(object: Object, wanted: &WantedVm, difference: Difference, error: Cli
 
 /// A refusal in one line: what is wrong, each node's part, what to do.
 fn words(problem: &Problem) -> String {
-    let fields = problem.errors.iter().map(|error| format!("{}: {}", error.field, error.message));
+    let fields = told_apart(problem).map(|error| format!("{}: {}", error.field, error.message));
     let nodes = problem.nodes.iter().map(|node| format!("{} {}", node.node, node.reason));
-    let more: Vec<_> = fields.filter(|field| !problem.detail.contains(field.as_str())).chain(nodes).collect();
+    let more: Vec<_> = fields.chain(nodes).collect();
     let more = if more.is_empty() { String::new() } else { format!(" ({})", more.join(", ")) };
     let remedy = problem.remedy.as_ref().map(|remedy| format!("; try: {remedy}")).unwrap_or_default();
-    format!("{}{more} [{}]{remedy}", problem.detail, problem.code)
+    format!("{}{more} [{}]{remedy}", cause(problem), problem.code)
 }

@@ -156,7 +156,8 @@ fn of_cluster(cluster: &ClusterStatus) -> Vec<Sight> {
     sights.extend(others.map(|advice| Sight {
         subject: "cluster".to_owned(),
         check: advice.code.clone(),
-        verdict: Verdict::Warning,
+        // A node that is away is trouble for whoever has VMs there; the rest is advice.
+        verdict: if advice.code == "node_silent" { Verdict::Wrong } else { Verdict::Warning },
         seen: advice.message.clone(),
         means: None,
         remedy: advice.remedy.clone(),

@@ -95,8 +95,8 @@ pub(crate) async fn run(context: &Context, args: &Args) -> Result<(), Failure> {
     let described: Vec<_> = described.buffered(AT_ONCE).try_collect().await?;
     let hidden = described.iter().filter(|(_, hidden)| *hidden).count();
     if hidden > 0 {
-        context
-            .hint(&format!("what {hidden} guests are told is left out, because it may hold secrets: --with-user-data"));
+        let guests = if hidden == 1 { "one guest is".to_owned() } else { format!("{hidden} guests are") };
+        context.hint(&format!("what {guests} told is left out, because it may hold secrets: --with-user-data"));
     }
     documents.extend(described.into_iter().map(|(document, _)| document));
     let text = if args.toml { export::toml(&documents)? } else { export::yaml(&documents)? };

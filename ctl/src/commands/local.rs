@@ -11,6 +11,7 @@ use crate::{
 use clap::CommandFactory as _;
 use serde::Serialize;
 use std::path::Path;
+use waifud_api::exit::Exit;
 
 pub(super) fn completions(shell: clap_complete::Shell) -> Result<(), Failure> {
     let script = complete::script(shell).map_err(|source| Failure::Io { what: "the script", source })?;
@@ -67,10 +68,8 @@ pub(super) fn help(topic: &[String]) -> Result<(), Failure> {
             let more = topics::ALL.iter().map(|topic| topic.name).filter(|_| first);
             let near = suggest::nearest(word, known.iter().map(String::as_str).chain(more));
             let near = near.map(|near| format!("; did you mean {near}?")).unwrap_or_default();
-            Failure::Usage(format!(
-                "there is no help for {word:?}{near}\nThere is, beside that for commands:\n{}",
-                topics::list()
-            ))
+            let message = format!("there is no help for {word:?}{near}");
+            Failure::ended(Exit::Usage, message, "waifuctl help, which lists all commands and topics")
         })?;
     }
     stdout(&found.render_long_help().to_string())?;

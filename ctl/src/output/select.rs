@@ -44,7 +44,10 @@ fn term<R: Row>(word: &str) -> Result<Term, Failure> {
     let Some((key, value)) = word.split_once('=') else { return Ok(Term::Name(word.to_lowercase())) };
     match key.strip_prefix("label.") {
         Some(label) => Ok(Term::Label(table::find::<R>("labels")?, format!("{label}={value}"))),
-        None => Ok(Term::Is(table::find::<R>(key)?, value.to_owned())),
+        None => table::find::<R>(key).map(|n| Term::Is(n, value.to_owned())).map_err(|unknown| {
+            let labels = table::find::<R>("labels").map(|_| format!("; a label is label.{key}={value}"));
+            Failure::Usage(format!("{unknown}{}", labels.unwrap_or_default()))
+        }),
     }
 }
 
@@ -102,5 +105,7 @@ mod tests {
         }
         let error = kept(&["sttaus=alive"]).unwrap_err();
         assert!(error.to_string().contains("did you mean status?"), "{error}");
+        let error = kept(&["zone=a"]).unwrap_err();
+        assert!(error.to_string().ends_with("a label is label.zone=a"), "{error}");
     }
 }

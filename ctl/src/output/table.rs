@@ -129,8 +129,8 @@ pub(super) fn find<R: Row>(name: &str) -> Result<usize, Failure> {
     R::COLUMNS.iter().position(|column| column.head.eq_ignore_ascii_case(name.trim())).ok_or_else(|| {
         let known: Vec<_> = R::COLUMNS.iter().map(|column| column.head.to_lowercase()).collect();
         let near = crate::suggest::nearest(name, known.iter().map(String::as_str));
-        let near = near.map(|near| format!("; did you mean {near}?")).unwrap_or_default();
-        Failure::Usage(format!("there is no column {name:?}{near}; there are {}", known.join(", ")))
+        let near = near.map_or_else(|| "; there".to_owned(), |near| format!("; did you mean {near}? There"));
+        Failure::Usage(format!("there is no column {name:?}{near} are {}", known.join(", ")))
     })
 }
 

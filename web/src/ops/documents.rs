@@ -9,7 +9,7 @@ use waifud_cloudinit::user_data::{CheckError, Warning, check, check_network_conf
 use waifud_model::cloud_init::{CloudInit, Contradiction, UserData};
 
 /// What to do about any mistake; where and which it is stands in front of it.
-const REMEDY: &str = "mend the document and send it again; with dry_run it is only checked";
+const REMEDY: &str = "mend the document and send it again; with --dry-run (dry_run) it is only checked";
 
 /// The cluster's own documents cannot be sent on trial.
 const DEFAULTS_REMEDY: &str = "mend the document and send it again; nothing was changed";

@@ -3,7 +3,7 @@
 use super::propose::{Author, Done};
 use crate::{app::App, conditional::IfRevision, problem::Failure, view};
 use waifud_api::template::{TemplateSelector, VersionPrefix};
-use waifud_model::{command::Command, name::TemplateName};
+use waifud_model::{command::Command, digest::Blake3, name::TemplateName};
 
 /// Deletes `template`, or only the version that `version` stands for.
 pub(crate) async fn run(
@@ -14,19 +14,8 @@ pub(crate) async fn run(
     expect: IfRevision,
 ) -> Result<Done<()>, Failure> {
     let selector = TemplateSelector { name: template.clone(), version };
-    let whole = selector.version.is_none();
-    expect.settle(&app.consensus).await?;
-    let read = app.consensus.read(move |view| {
-        let found = view::resolve_template(view, &selector)?;
-        Ok((found, view.template_versions(&selector.name)?))
-    });
-    let (found, versions) = read.await?;
-    let revision = view::template_revision(&versions)?;
-    let committed = match found.and_then(|found| expect.check(&revision).map(|()| found)) {
-        Ok(found) => {
-            let version = (!whole).then_some(found.version);
-            author.propose(&app.consensus, Command::DeleteTemplate { template, version }).await?
-        }
+    let committed = match meant(app, selector, expect).await {
+        Ok(version) => author.propose(&app.consensus, Command::DeleteTemplate { template, version }).await?,
         Err(failure) => author.replay_or(&app.consensus, failure).await?,
     };
     Ok(Done { index: committed.index, replayed: committed.replayed, value: () })
@@ -39,19 +28,21 @@ pub(crate) async fn preview(
     version: Option<VersionPrefix>,
     expect: IfRevision,
 ) -> Result<(), Failure> {
-    let selector = TemplateSelector { name: template, version };
+    let selector = TemplateSelector { name: template.clone(), version };
+    let version = meant(app, selector, expect).await?;
+    app.consensus.read(move |view| view.try_delete_template(&template, version)).await?.map_err(Failure::rejected)
+}
+
+/// The version that is meant, if it is one and not all of them, and if the template is the one that was seen.
+async fn meant(app: &App, selector: TemplateSelector, expect: IfRevision) -> Result<Option<Blake3>, Failure> {
     expect.settle(&app.consensus).await?;
+    let one = selector.version.is_some();
     let read = app.consensus.read(move |view| {
-        let versions = view.template_versions(&selector.name)?;
-        Ok(match view::resolve_template(view, &selector)? {
-            Ok(found) => {
-                let version = selector.version.as_ref().map(|_| found.version);
-                Ok((view.try_delete_template(&selector.name, version)?, versions))
-            }
-            Err(failure) => Err(failure),
-        })
+        let found = view::resolve_template(view, &selector)?;
+        Ok((found, view.template_versions(&selector.name)?))
     });
-    let (outcome, versions) = read.await??;
+    let (found, versions) = read.await?;
+    let found = found?;
     expect.check(&view::template_revision(&versions)?)?;
-    outcome.map_err(Failure::rejected)
+    Ok(one.then_some(found.version))
 }

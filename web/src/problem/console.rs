@@ -21,7 +21,9 @@ pub(super) fn cross_site() -> Problem {
 pub(super) fn owner_silent(vm: &VmName, node: &NodeName) -> Problem {
     Problem::new(
         ProblemCode::NodeUnreachable,
-        format!("{node} does not answer, and only {node} has the console and the log of {vm}, which runs there"),
+        format!(
+            "{node} does not answer, and only {node} has the console, the screen and the log of {vm}, which runs there"
+        ),
     )
     .with_remedy(format!("waifuctl node show {node}"))
     .with_node(node.clone(), "silent")

@@ -60,7 +60,7 @@ pub(super) fn missing(missing: &Missing) -> Problem {
                 SubjectKind::Cluster => ProblemCode::NotInitialised,
             };
             Problem::new(code, format!("there is no {object}, and none is remembered"))
-                .with_remedy(format!("waifuctl events --subject {} shows what happened lately", object.kind()))
+                .with_remedy(format!("waifuctl events --about {} shows what happened lately", object.kind()))
         }
     }
 }

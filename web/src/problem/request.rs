@@ -14,7 +14,7 @@ pub(super) fn words(failure: &Failure) -> Problem {
             ProblemCode::Unauthenticated,
             "the request carries no token, or one that is unknown, expired or revoked",
         )
-        .with_remedy("send Authorization: Bearer TOKEN; waifuctl token create makes one on a node"),
+        .with_remedy("waifuctl token create makes one on a node; give it to waifuctl login or --token-file, or send Authorization: Bearer TOKEN"),
         Failure::NotAllowed { needed, role } => {
             Problem::new(ProblemCode::NotAllowed, format!("this needs the role {needed}, and the caller is {role}"))
                 .with_remedy(format!("use a token of role {needed}: waifuctl token create --role {needed}"))

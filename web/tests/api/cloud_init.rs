@@ -49,23 +49,23 @@ async fn mistakes_are_named_by_line_and_never_quoted() {
     }
     expect![[r#"
         422 invalid: user_data: line 3, column 9: it is not YAML: mapping values are not allowed in this context
-        → mend the document and send it again; with dry_run it is only checked
+        → mend the document and send it again; with --dry-run (dry_run) it is only checked
         422 invalid: user_data: line 1: cloud-init would ignore it, because it does not begin with a line that says what it is; it looks like cloud-config: make the first line exactly #cloud-config
-        → mend the document and send it again; with dry_run it is only checked
+        → mend the document and send it again; with --dry-run (dry_run) it is only checked
         422 invalid: user_data: line 2: a cloud-config must have keys with values
-        → mend the document and send it again; with dry_run it is only checked
+        → mend the document and send it again; with --dry-run (dry_run) it is only checked
         422 invalid: user_data: it is empty; leave it out, or begin with #cloud-config or #!
-        → mend the document and send it again; with dry_run it is only checked
+        → mend the document and send it again; with --dry-run (dry_run) it is only checked
         422 invalid: user_data: line 1: it is not UTF-8; save it as UTF-8, or compress it with gzip
-        → mend the document and send it again; with dry_run it is only checked
+        → mend the document and send it again; with --dry-run (dry_run) it is only checked
         422 invalid: user_data: it has 70000 bytes; at most 65536 are allowed
         → -
         422 invalid: network_config: line 1: `version` must be 1 or 2
-        → mend the document and send it again; with dry_run it is only checked
+        → mend the document and send it again; with --dry-run (dry_run) it is only checked
         422 invalid: network_config: line 1, column 22: it is not YAML: mismatched bracket '[' closed by '}'
-        → mend the document and send it again; with dry_run it is only checked
+        → mend the document and send it again; with --dry-run (dry_run) it is only checked
         422 invalid: network_config: the datasource ec2 has no place for one; no_cloud has
-        → mend the document and send it again; with dry_run it is only checked
+        → mend the document and send it again; with --dry-run (dry_run) it is only checked
         422 invalid: datasource: unknown variant `azure`, expected one of `no_cloud`, `ec2`, `open_stack`
         → -
     "#]].assert_eq(&told);
@@ -82,7 +82,7 @@ async fn mistakes_are_named_by_line_and_never_quoted() {
               "message": "line 2, column 4: it is not YAML: unclosed bracket '['"
             }
           ],
-          "remedy": "mend the document and send it again; with dry_run it is only checked",
+          "remedy": "mend the document and send it again; with --dry-run (dry_run) it is only checked",
           "status": 422,
           "title": "The request is not valid",
           "type": "urn:waifud:problem:invalid"
@@ -206,7 +206,7 @@ async fn documents_are_replaced_by_whoever_saw_them_last() {
         400 invalid: ssh_keys: each is one line of at most 8192 bytes
         → -
         422 invalid: user_data: line 1: cloud-init would ignore it, because it does not begin with a line that says what it is; make the first line #cloud-config for YAML, or #!/bin/sh for a script
-        → mend the document and send it again; with dry_run it is only checked
+        → mend the document and send it again; with --dry-run (dry_run) it is only checked
         422 invalid: the body is not what is wanted here: invalid type: string, expected struct CloudInit
         → -
     "#]].assert_eq(&told);

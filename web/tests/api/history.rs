@@ -94,7 +94,7 @@ async fn what_never_was_is_not_found() {
     let node = &house.nodes[0];
     expect![[r#"
         404 no_such_vm: there is no vm/web-9, and none is remembered
-        → waifuctl events --subject vm shows what happened lately
+        → waifuctl events --about vm shows what happened lately
     "#]]
     .assert_eq(&node.get("/api/v1/history/vm/web-9").await.told());
     for bad in ["pet/web-1", "vm/a%2Fb", "vm/.."] {

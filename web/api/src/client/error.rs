@@ -99,17 +99,22 @@ impl fmt::Display for Listed<'_> {
     }
 }
 
+/// Why an endpoint is not spoken to whose CA is not known: the reason of its [`Refusal`].
+pub const UNTRUSTED: &str = "its certificate is of a CA that is not known here";
+
 /// The innermost cause of an HTTP error, in few words: the layers above it only repeat that a request was made.
 pub(super) fn plain(error: &reqwest::Error) -> String {
     let mut cause: &dyn Error = error;
     while let Some(inner) = cause.source() {
         cause = inner;
     }
-    match cause.downcast_ref::<io::Error>() {
+    let words = match cause.downcast_ref::<io::Error>() {
         Some(io) => io_words(io),
         None if error.is_timeout() => "no answer in time".to_owned(),
         None => cause.to_string(),
-    }
+    };
+    // rustls' word for it, which comes inside of errors of several types.
+    if words.ends_with("UnknownIssuer") { UNTRUSTED.to_owned() } else { words }
 }
 
 /// What a person calls the usual failures of sockets.

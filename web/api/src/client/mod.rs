@@ -38,7 +38,7 @@ pub use answer::{Answer, Freshness};
 pub use calls::IdempotencyKey;
 pub use console::{ConsoleEnd, ConsoleReader, ConsoleWriter, Frame, Logs};
 pub use endpoint::{Endpoint, EndpointError};
-pub use error::{ClientError, Refusal, SetupError};
+pub use error::{ClientError, Refusal, SetupError, UNTRUSTED};
 pub use pin::presented;
 pub use relay::{RelayBody, RelayRequest};
 pub use reqwest;
