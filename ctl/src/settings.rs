@@ -91,7 +91,11 @@ impl Key {
 
     fn check(self, value: &str) -> Result<(), String> {
         match self {
-            Self::Output => Format::from_str(value, false).map(drop),
+            Self::Output => {
+                let known = || Format::value_variants().iter().filter_map(|form| form.to_possible_value());
+                let words = || known().map(|form| form.get_name().to_owned()).collect::<Vec<_>>().join(", ");
+                Format::from_str(value, false).map(drop).map_err(|_| format!("{value:?} is none of {}", words()))
+            }
             Self::Timeout => parse_span(value).map(drop),
             Self::User if crate::guest::is_user(value) => Ok(()),
             Self::User => Err(format!("{value:?} is not a user's name")),

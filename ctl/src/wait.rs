@@ -230,7 +230,7 @@ async fn watch(
     let before = (vm.desired, vm.generation);
     let mut events = std::pin::pin!(context.client.event_stream(None));
     let mut pause = FIRST_PAUSE;
-    let mut failing_since = None;
+    let (mut failing_since, mut told) = (None, None);
     let mut was_silent = false;
     let mut host = context.client.endpoint().clone();
     loop {
@@ -245,6 +245,11 @@ async fn watch(
             Verdict::Never(why) => {
                 let message = format!("{} will not be {}: {why}", vm.name, goal.word());
                 return Err(Failure::ended(Exit::Conflict, message, format!("waifuctl show {}", vm.name)));
+            }
+            // The first failure is told at once, for what is tried again may take long.
+            Verdict::Failing(why) if failing_since.is_none() && told.as_ref() != Some(why) => {
+                context.hint(&format!("{} has failed on {}: {why}; the node tries again", vm.name, vm.node));
+                (failing_since, told) = (Some(Instant::now()), Some(why.clone()));
             }
             Verdict::Failing(why) if failing_since.get_or_insert_with(Instant::now).elapsed() >= FAILING => {
                 let message = format!("{} fails on {}: {why}; the node goes on trying", vm.name, vm.node);
@@ -266,6 +271,8 @@ async fn watch(
             let message = format!("{} is not {} after {} ", vm.name, goal.word(), short_span(start.elapsed()))
                 + &if was_silent {
                     format!("({} is silent; it was {}); {} goes on when it is back", vm.node, vm.status.state, vm.node)
+                } else if is_settled(&vm) && matches!(goal, Goal::Running | Goal::Stopped | Goal::Paused | Goal::Gone) {
+                    format!("(it is {}, as it was last asked to be)", vm.status.state)
                 } else {
                     format!("(it is {}); the work goes on", vm.status.state)
                 };

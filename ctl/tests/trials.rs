@@ -34,7 +34,11 @@ async fn a_protected_vm_says_on_trial_that_it_would_be_refused() {
             vm["disks"] = json!({ "data": 1024 });
             ok(vm)
         }
-        "GET /api/v1/vms/db-1" => ok(vm("db-1", "running")),
+        "GET /api/v1/vms/db-1" => {
+            let mut vm = vm("db-1", "running");
+            vm["protected"] = json!(true);
+            ok(vm)
+        }
         _ => refuse(ProblemCode::NoSuchEndpoint),
     });
     let ended = fake.run(&["delete", "--dry-run", "db-1", "-o", "name"]).await;
@@ -48,6 +52,9 @@ async fn a_protected_vm_says_on_trial_that_it_would_be_refused() {
     let ended = fake.run(&["delete", "--dry-run", "web-1", "db-1", "-o", "name"]).await;
     assert_eq!((ended.code, ended.out.as_str()), (8, "web-1\n"), "{}", ended.err);
     assert!(ended.err.starts_with("would delete web-1 on n2 (10 GiB) with its root disk and data\n"), "{}", ended.err);
+    let earnest = fake.run(&["delete", "db-1"]).await;
+    assert_eq!(earnest.code, 1, "it is refused before anybody is asked: {}", earnest.err);
+    assert!(earnest.err.contains("[protected]") && !earnest.err.contains("--yes"), "{}", earnest.err);
 }
 
 #[tokio::test]
@@ -76,6 +83,8 @@ async fn a_template_says_which_vms_stand_on_it() {
     .assert_eq(&whole.err);
     let one = fake.run(&["template", "delete", "tiny@888888", "--dry-run", "--columns", "vms"]).await;
     assert_eq!((one.code, one.out.as_str(), one.err.as_str()), (0, "0\n", "would delete version tiny@888888\n"));
+    let earnest = fake.run(&["template", "delete", "tiny"]).await;
+    assert_eq!((earnest.code, earnest.err), (7, whole.err), "it is refused before anybody is asked");
 }
 
 #[tokio::test]
@@ -99,6 +108,9 @@ async fn a_node_with_vms_leaves_on_trial_as_it_would_in_earnest() {
     let lost = fake.run(&["node", "remove", "n2", "--dry-run", "--force", "-o", "name"]).await;
     assert_eq!((lost.code, lost.out.as_str()), (0, "web-1\n"));
     assert_eq!(lost.err, "would remove n2 from the cluster: the VM on it is lost\n");
+    let earnest = fake.run(&["node", "remove", "n2"]).await;
+    assert_eq!(earnest.code, 7, "it is refused before anybody is asked: {}", earnest.err);
+    assert!(earnest.err.contains("[in_use]") && !earnest.err.contains("--yes"), "{}", earnest.err);
 }
 
 #[tokio::test]

@@ -22,7 +22,8 @@ step() { printf '\n[%3d s] %s\n' "$SECONDS" "$*"; }
 hosts() { if [ "$EUID" = 0 ]; then "$here/hosts.sh" "$@"; else sudo "$here/hosts.sh" "$@"; fi; }
 
 on() { # HOST CMD...
-	hosts exec "$1" env PATH="$(realpath "$programs"):$PATH" "${@:2}"
+	# nsenter ends at once at a Ctrl-C that it is not told to ignore, and the command could not say its last words.
+	hosts exec "$1" env --default-signal=INT --chdir="$PWD" PATH="$(realpath "$programs"):$PATH" "${@:2}"
 }
 
 await() { # SECONDS WHAT CMD...
@@ -70,12 +71,12 @@ up() {
 	hosts up ${#nodes[@]}
 	step "a cluster: init on n1, join on the others"
 	make_cluster
-	on n1 waifuctl node list
+	on n1 waifuctl node list --output table
 	step "a template, and a VM asked of n1"
 	on n1 waifuctl template list --output name | grep -qx tiny || on n1 waifuctl template add tiny --file "$image"
 	on n1 waifuctl show web-1 > /dev/null 2>&1 || on n1 waifuctl create --name web-1 --template tiny --memory 256M
 	step "the same VM seen from n2"
-	on n2 waifuctl show web-1
+	on n2 waifuctl show web-1 --output table
 	local address owner
 	address=$(on n2 waifuctl ip web-1 --wait)
 	owner=$(on n2 waifuctl show web-1 --output json | jq --raw-output .node)
@@ -92,6 +93,8 @@ next() {
 	cat <<-TEXT
 
 		Ask any node         $self on n3 waifuctl list
+		Look into the VM     $self on n2 waifuctl console web-1
+		                     Enter gives a shell, Ctrl-] leaves. So small a guest has no SSH server; with a real image: waifuctl ssh.
 		Look at the panel    $sudo$(realpath "$programs")/waifuctl --host unix:$lab/n2/run/waifud/api.sock panel
 		Lose a node          $self kill n1
 		                     The other two go on, whoever led; VMs of n1 run on, and are shown with the age of what is known.
@@ -114,7 +117,7 @@ known() { [[ " ${nodes[*]} " == *" ${1:-} "* ]] || die "which host? ${nodes[*]}"
 case "${1:-}" in
 up) up ;;
 down) hosts down ;;
-on) known "${2:-}" && shift && on "$@" ;;
+on) known "${2:-}" && shift && trap '' INT && on "$@" ;;
 kill) known "${2:-}" && kill_waifud "$2" ;;
 start) known "${2:-}" && start "$2" ;;
 status) status ;;

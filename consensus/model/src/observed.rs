@@ -77,6 +77,14 @@ impl VmState {
     }
 }
 
+impl VmState {
+    /// The words of all states, in the order of a VM's life.
+    #[must_use]
+    pub fn words() -> [&'static str; STATES.len()] {
+        STATES.map(|(_, word)| word)
+    }
+}
+
 impl fmt::Display for VmState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.as_str())

@@ -18,7 +18,7 @@ use crate::{
 };
 use std::collections::BTreeMap;
 use waifud_api::{client::IdempotencyKey, exit::Exit, vm::Vm, vm_change::VmUpdate};
-use waifud_model::name::VmName;
+use waifud_model::{name::VmName, size::ByteSize};
 
 pub(crate) async fn resize(context: &Context, args: ResizeArgs) -> Result<(), Failure> {
     let update = VmUpdate {
@@ -28,7 +28,7 @@ pub(crate) async fn resize(context: &Context, args: ResizeArgs) -> Result<(), Fa
         disk: args.disk,
         ..VmUpdate::default()
     };
-    make(context, &args.name, &update, "resizing", args.dry_run).await
+    make(context, &args.name, &update, "resizing", ("is resized", ""), args.dry_run).await
 }
 
 pub(crate) async fn set(context: &Context, args: SetArgs) -> Result<(), Failure> {
@@ -41,12 +41,13 @@ pub(crate) async fn set(context: &Context, args: SetArgs) -> Result<(), Failure>
         bridges: (args.no_bridge || !args.bridge.is_empty()).then_some(args.bridge),
         ..VmUpdate::default()
     };
-    make(context, &args.name, &update, "changing", args.dry_run).await
+    make(context, &args.name, &update, "changing", ("is changed", ""), args.dry_run).await
 }
 
 pub(crate) async fn label(context: &Context, args: LabelArgs) -> Result<(), Failure> {
     let update = VmUpdate { labels: patch(&args.labels), ..VmUpdate::default() };
-    make(context, &args.name, &update, "labelling", false).await
+    let words: Vec<_> = args.labels.iter().map(ToString::to_string).collect();
+    make(context, &args.name, &update, "labelling", ("is labelled", &words.join(" ")), false).await
 }
 
 pub(crate) async fn protect(context: &Context, args: &ProtectArgs, protected: bool) -> Result<(), Failure> {
@@ -68,24 +69,32 @@ pub(crate) async fn protect(context: &Context, args: &ProtectArgs, protected: bo
 }
 
 pub(crate) async fn disk(context: &Context, command: DiskCommand) -> Result<(), Failure> {
-    let (name, disk, size, dry_run) = match command {
+    let (name, disk, size, done, dry_run) = match command {
         DiskCommand::Add { name, disk, size } => {
             let there = context.fresh(context.client.vm(&name).await?);
             if there.hardware.disks.contains_key(&disk) {
-                let hint = format!("waifuctl disk grow {name} {disk} {size}");
+                let hint = format!("waifuctl disk grow {name} {disk} {}", word(size));
                 return Err(Failure::ended(Exit::Conflict, format!("{name} has a disk {disk} already"), hint));
             }
-            (name, disk, Some(size), false)
+            let done = (format!("has the disk {disk}"), format!("in its guest /dev/disk/by-id/virtio-{disk}"));
+            (name, disk, Some(size), done, false)
         }
         DiskCommand::Grow { name, disk, size } => {
             let there = context.fresh(context.client.vm(&name).await?);
             if !there.hardware.disks.contains_key(&disk) {
-                let hint = format!("waifuctl disk add {name} {disk} {size}");
+                let hint = match disk.as_str() {
+                    "root" => format!("waifuctl resize {name} --disk {}, which is the root disk", word(size)),
+                    _ => format!("waifuctl disk add {name} {disk} {}", word(size)),
+                };
                 return Err(Failure::ended(Exit::NotFound, format!("{name} has no disk {disk}"), hint));
             }
-            (name, disk, Some(size), false)
+            let done = (format!("has a larger disk {disk}"), size.to_string());
+            (name, disk, Some(size), done, false)
         }
-        DiskCommand::Remove { name, disk, dry_run } => (name, disk, None, dry_run),
+        DiskCommand::Remove { name, disk, dry_run } => {
+            let done = (format!("has no disk {disk} any more"), String::new());
+            (name, disk, None, done, dry_run)
+        }
     };
     if size.is_none() && !dry_run {
         confirm::agree(
@@ -95,7 +104,12 @@ pub(crate) async fn disk(context: &Context, command: DiskCommand) -> Result<(), 
         .await?;
     }
     let update = VmUpdate { disks: BTreeMap::from([(disk, size)]), ..VmUpdate::default() };
-    make(context, &name, &update, "changing the disks of", dry_run).await
+    make(context, &name, &update, "changing the disks of", (&done.0, &done.1), dry_run).await
+}
+
+/// A size as it can be typed again, without the space.
+fn word(size: ByteSize) -> String {
+    size.to_string().replace(' ', "")
 }
 
 pub(crate) async fn cd(context: &Context, command: CdCommand) -> Result<(), Failure> {
@@ -103,12 +117,23 @@ pub(crate) async fn cd(context: &Context, command: CdCommand) -> Result<(), Fail
         CdCommand::Insert { name, template } => (name, Some(template)),
         CdCommand::Eject { name } => (name, None),
     };
+    let done = match &cd {
+        Some(template) => ("has a CD in its drive", template.to_string()),
+        None => ("has an empty drive", String::new()),
+    };
     let update = VmUpdate { cd: Some(cd), ..VmUpdate::default() };
-    make(context, &name, &update, "changing the CD of", false).await
+    make(context, &name, &update, "changing the CD of", (done.0, &done.1), false).await
 }
 
-/// Makes the change, or says what it would come to.
-async fn make(context: &Context, name: &VmName, update: &VmUpdate, doing: &str, dry_run: bool) -> Result<(), Failure> {
+/// Makes the change, or says what it would come to. `done` is what is true of the VM then, and more about it.
+async fn make(
+    context: &Context,
+    name: &VmName,
+    update: &VmUpdate,
+    doing: &str,
+    done: (&str, &str),
+    dry_run: bool,
+) -> Result<(), Failure> {
     if dry_run {
         let preview = context.fresh(context.client.preview_update(name, update).await?);
         if preview.changes.is_empty() {
@@ -125,7 +150,7 @@ async fn make(context: &Context, name: &VmName, update: &VmUpdate, doing: &str, 
     }
     let clock = context.progress.phase(&format!("{doing} {name}"));
     let vm = wait::until(context, vm, Goal::Settled, |_| ()).await?;
-    clock.done(&format!("{name} is changed"), "");
+    clock.done(&format!("{name} {}", done.0), done.1);
     waits(context, &vm);
     Ok(())
 }
@@ -136,7 +161,7 @@ pub(crate) fn waits(context: &Context, vm: &Vm) {
         context.hint(&pending(change));
     }
     if !vm.status.waits.is_empty() {
-        context.hint(&format!("waifuctl reboot {}", vm.name));
+        context.hint(&format!("to have it now:  waifuctl reboot {}", vm.name));
     }
 }
 

@@ -1,6 +1,6 @@
 //! What can be typed after the commands that change a VM.
 
-use crate::complete;
+use crate::{complete, output::one_or_more};
 use waifud_api::template::TemplateSelector;
 use waifud_model::{
     hardware::{CpuModel, Firmware},
@@ -28,7 +28,7 @@ pub(crate) struct ResizeArgs {
     #[arg(long, value_name = "SIZE", group = "what", value_parser = or_none::<ByteSize>)]
     pub(super) memory_max: Option<OrNone<ByteSize>>,
     /// Virtual CPUs
-    #[arg(short, long, value_name = "COUNT", group = "what", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(short, long, value_name = "COUNT", group = "what", value_parser = one_or_more)]
     pub(super) cpus: Option<u32>,
     /// The root disk; disks never shrink
     #[arg(short, long, value_name = "SIZE", group = "what")]
@@ -136,12 +136,22 @@ pub(crate) struct LabelArgs {
 pub(crate) struct LabelChange(String, Option<String>);
 
 impl std::str::FromStr for LabelChange {
-    type Err = waifud_model::labels::LabelError;
+    type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text.strip_suffix('-').filter(|key| !key.contains('=')) {
             Some(key) => Ok(Self(key.to_owned(), None)),
-            None => text.parse().map(|Label { key, value }| Self(key, Some(value))),
+            None if !text.contains('=') => Err(format!("{text}=VALUE sets a label, {text}- takes it away")),
+            None => text.parse().map(|Label { key, value }| Self(key, Some(value))).map_err(|e| e.to_string()),
+        }
+    }
+}
+
+impl std::fmt::Display for LabelChange {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self(key, Some(value)) => write!(f, "{key}={value}"),
+            Self(key, None) => write!(f, "{key}-"),
         }
     }
 }

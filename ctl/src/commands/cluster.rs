@@ -5,7 +5,7 @@ use crate::{
     complete,
     context::Context,
     exit::Failure,
-    output::{Select, parse_span},
+    output::{Select, one_or_more, parse_span},
     views::cluster::{MemberRow, status},
     wait,
 };
@@ -41,7 +41,7 @@ pub(crate) enum Token {
         #[arg(long, value_name = "TIME", default_value = "1h", value_parser = parse_span)]
         valid: Duration,
         /// How many machines it lets in
-        #[arg(long, value_name = "COUNT", default_value_t = JoinTokenCreate::default_uses(), value_parser = clap::value_parser!(u32).range(1..))]
+        #[arg(long, value_name = "COUNT", default_value_t = JoinTokenCreate::default_uses(), value_parser = one_or_more)]
         uses: u32,
     },
     /// List the tokens

@@ -34,6 +34,7 @@ pub(crate) enum Command {
   waifuctl context list -o json")]
     List,
     /// Forget a context, its token and its CA
+    #[command(visible_alias = "rm")]
     #[command(before_help = "Examples:
   waifuctl context remove home
   waifuctl context remove home --dry-run")]

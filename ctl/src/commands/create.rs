@@ -49,7 +49,7 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<(), Failure> {
     let (mut made, mut ends) = (Vec::new(), Vec::new());
     for (number, request) in requests.iter().enumerate() {
         // All have the same documents, so what is odd about them is told once.
-        match make(context, request, (number == 0).then_some(&sources)).await {
+        match make(context, request, (number == 0).then_some(&sources), requests.len() > 1).await {
             Ok(vm) => made.push(vm),
             Err(failure) => {
                 ends.push(exit::report(&sources.blame(failure), context.terminal));
@@ -88,13 +88,16 @@ async fn dry(context: &Context, requests: &[VmCreate], sources: &Sources) -> Res
 }
 
 /// Has one VM made, and says where it went and why; with `sources` also what is odd about its documents.
-async fn make(context: &Context, request: &VmCreate, sources: Option<&Sources>) -> Result<Vm, Failure> {
+async fn make(context: &Context, request: &VmCreate, sources: Option<&Sources>, several: bool) -> Result<Vm, Failure> {
     let key = IdempotencyKey::random();
     let created = context.fresh(wait::accepted(context.client.create_vm(request, &key)).await?);
     if let Some(sources) = sources {
         sources.warn(&context.progress, &created.warnings);
     }
-    context.progress.done(&format!("placed on {}", created.vm.node), &reasons(&created.placement));
+    let placed = format!("placed on {}", created.vm.node);
+    // Of several VMs each line says which.
+    let placed = if several { format!("{} {placed}", created.vm.name) } else { placed };
+    context.progress.done(&placed, &reasons(&created.placement));
     Ok(created.vm)
 }
 

@@ -5,6 +5,7 @@ use crate::{
     complete,
     documents::{DatasourceArg, ImdsArg, Sources, ssh_keys},
     exit::Failure,
+    output::one_or_more,
 };
 use std::{collections::BTreeMap, path::PathBuf};
 use waifud_api::{template::TemplateSelector, vm::VmCreate};
@@ -35,7 +36,7 @@ pub(crate) struct Args {
     #[arg(help = "Memory: 512M, 4G [default: 512M]")]
     memory: ByteSize,
     /// Virtual CPUs
-    #[arg(short, long, value_name = "COUNT", default_value_t = VmCreate::default_cpus(), value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(short, long, value_name = "COUNT", default_value_t = VmCreate::default_cpus(), value_parser = one_or_more)]
     cpus: u32,
     /// The root disk [default: 10G, or the template's size where that is more]
     #[arg(short, long, value_name = "SIZE")]

@@ -26,10 +26,14 @@ pub(crate) struct Args {
 
 pub(crate) async fn run(context: &Context, args: &Args) -> Result<(), Failure> {
     let mut ends = Vec::new();
-    // A name that is wrong is told before anything is asked or deleted.
+    // A name that is wrong and a VM that is protected are told before anything is asked or deleted.
     let mut vms = Vec::new();
     for name in &args.names {
-        match context.client.vm(name).await {
+        let found = match context.client.vm(name).await {
+            Ok(answer) if answer.value.protected && !args.dry_run => context.client.preview_delete(name).await,
+            found => found,
+        };
+        match found {
             Ok(answer) => vms.push(context.fresh(answer)),
             Err(error) => ends.push(exit::report(&error.into(), context.terminal)),
         }

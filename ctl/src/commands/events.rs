@@ -4,7 +4,7 @@ use crate::{
     complete,
     context::Context,
     exit::Failure,
-    output::{now, parse_span},
+    output::{now, one_or_more, parse_span},
 };
 use futures::StreamExt as _;
 use waifud_api::{
@@ -33,7 +33,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "WHEN")]
     since: Option<String>,
     /// How many at most [default: 100; all with --since]
-    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "COUNT", value_parser = one_or_more)]
     limit: Option<u32>,
     /// Only these kinds: created, changed, deleting, deleted, started, stopped, crashed, failed
     #[arg(long, value_name = "KIND[,KIND…]")]

@@ -5,18 +5,18 @@ use crate::{complete, context::Context, exit::Failure, output::now, views::histo
 use waifud_api::{
     event::{Event, Since},
     history::{AuditEntry, AuditQuery, HistoryQuery, ObjectHistory},
-    select::{ActorSelector, ObjectName, SubjectSelector},
+    select::{ActorSelector, ObjectName, ObjectNameError, SubjectSelector},
 };
 
 /// The arguments of `history`.
 #[derive(Debug, clap::Args)]
 #[command(before_help = "Examples:
-  waifuctl history vm/web-1
+  waifuctl history web-1
   waifuctl history template/debian-12 --limit 20
   waifuctl history node/n2 -o json")]
 pub(crate) struct Args {
-    /// What: vm/NAME, node/NAME, template/NAME, token/ID, peer/NAME
-    #[arg(value_name = "KIND/NAME", add = complete::subjects())]
+    /// What: a VM's name, or node/NAME, template/NAME, token/ID, peer/NAME, vm/NAME, cluster
+    #[arg(value_name = "NAME|KIND/NAME", add = complete::subjects(), value_parser = object)]
     object: ObjectName,
     /// Only what happened before: a time, a span before now (1h), or an event (812.0)
     #[arg(long, value_name = "WHEN")]
@@ -48,6 +48,11 @@ pub(crate) struct AuditArgs {
     /// How many at most [default: 100]
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=1000))]
     limit: Option<u32>,
+}
+
+/// A name alone is a VM's.
+fn object(text: &str) -> Result<ObjectName, ObjectNameError> {
+    if text.contains('/') || text == "cluster" { text.parse() } else { format!("vm/{text}").parse() }
 }
 
 fn read(text: Option<&str>) -> Result<Option<Since>, Failure> {

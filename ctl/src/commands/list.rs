@@ -30,11 +30,15 @@ pub(crate) struct Args {
     #[arg(short, long, value_name = "KEY=VALUE")]
     label: Vec<Label>,
     /// Only VMs in this state
-    #[arg(long)]
+    #[arg(long, value_parser = state)]
     status: Option<VmState>,
     /// Go on, and show what changes: in place on a terminal, else a line for each change
     #[arg(short, long)]
     watch: bool,
+}
+
+fn state(text: &str) -> Result<VmState, String> {
+    text.parse().map_err(|_| format!("there are {}", VmState::words().join(", ")))
 }
 
 impl Args {
@@ -64,6 +68,10 @@ pub(crate) async fn run(context: &Context, args: &Args) -> Result<(), Failure> {
         return watch::vms(context, look, |out, vms| out.list_text(vms)).await;
     }
     let vms = context.fresh(context.client.vms(&filter).await?);
+    if let (true, Some(node)) = (vms.is_empty(), &args.node) {
+        // None on it, or no such node?
+        context.client.node(node).await?;
+    }
     if vms.is_empty() && context.terminal.out {
         context.hint(if filter.is_empty() {
             "There are no VMs yet: waifuctl create -t TEMPLATE"

@@ -31,7 +31,7 @@ pub(crate) struct Args {
     #[arg(short, long, conflicts_with = "previous")]
     follow: bool,
     /// Only so many of the last lines
-    #[arg(short = 'n', long, value_name = "LINES")]
+    #[arg(short = 'n', long, alias = "lines", value_name = "LINES")]
     tail: Option<u32>,
     /// What the guest wrote before it was started the last time
     #[arg(long)]

@@ -60,6 +60,7 @@ pub(crate) enum Peer {
   waifuctl net peer list laptop -o wide")]
     List(Select),
     /// Machines may no longer reach the guests
+    #[command(visible_alias = "rm")]
     #[command(before_help = "Examples:
   waifuctl net peer delete laptop
   waifuctl net peer delete laptop --dry-run")]

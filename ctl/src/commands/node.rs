@@ -63,6 +63,7 @@ pub(crate) enum Command {
         name: NodeName,
     },
     /// Remove a node from the cluster for good
+    #[command(visible_alias = "rm")]
     #[command(before_help = "Examples:
   waifuctl node remove n3 --dry-run
   waifuctl node remove n3
@@ -116,16 +117,18 @@ async fn cordon(context: &Context, name: &NodeName, cordoned: bool) -> Result<()
 
 async fn remove(context: &Context, name: &NodeName, force: bool, dry_run: bool) -> Result<(), Failure> {
     let node = context.fresh(context.client.node(name).await?);
-    let lost = match (node.vms, force) {
-        (0, _) => "no VM is placed on it".to_owned(),
-        (1, true) => "the VM on it is lost".to_owned(),
-        (count, true) => format!("the {count} VMs on it are lost"),
-        (count, false) => format!("it is refused if it still holds VMs, {count} now"),
+    let lost = match node.vms {
+        0 => "no VM is placed on it".to_owned(),
+        1 => "the VM on it is lost".to_owned(),
+        count => format!("the {count} VMs on it are lost"),
     };
     if dry_run {
         let vms = context.fresh(context.client.vms(&Filter::default().and(Term::Node(name.clone()))).await?);
         context.out.list(&vms)?;
-        context.fresh(context.client.preview_remove_node(name, force).await?);
+    }
+    // What would be refused is told before anything is asked.
+    context.fresh(context.client.preview_remove_node(name, force).await?);
+    if dry_run {
         context.hint(&format!("would remove {name} from the cluster: {lost}"));
         return Ok(());
     }

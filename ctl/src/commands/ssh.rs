@@ -50,6 +50,13 @@ pub(crate) async fn run(context: &Context, args: &Args) -> Result<(), Failure> {
         let quoted: Vec<_> = line.iter().map(|word| quote(word)).collect();
         return output::stdout(&format!("{}\n", quoted.join(" ")));
     }
+    if shell::refuses(&door).await {
+        // ssh says what it met, and ends as it does; what that may mean is known here.
+        context.hint(&format!(
+            "no SSH server answers in {0}: its guest may still boot (waifuctl wait {0} --for ssh) or have none (waifuctl console {0})",
+            vm.name
+        ));
+    }
     let words = line.into_iter().skip(1).map(|word| OsString::from_vec(word.into_bytes()));
     // In place of this process: signals, the terminal and the exit status are then ssh's own.
     let source = Command::new("ssh").args(words).exec();

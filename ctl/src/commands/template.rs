@@ -41,6 +41,7 @@ pub(crate) enum Command {
   waifuctl template add debian-12 --url https://…/debian-12-genericcloud-amd64.qcow2 --sha256 …")]
     Add(Add),
     /// Delete a template, or one of its versions (NAME@VERSION)
+    #[command(visible_alias = "rm")]
     #[command(before_help = "Examples:
   waifuctl template delete debian-12@9f3c21
   waifuctl template delete debian-12 --dry-run")]
@@ -125,15 +126,19 @@ async fn delete(context: &Context, template: &TemplateSelector, dry_run: bool) -
         Some(_) => format!("version {template}"),
         None => format!("template {template} with all its versions"),
     };
+    // What would be refused is told before anything is asked.
+    let refused = context.client.preview_delete_template(template).await.err();
     if dry_run {
         let found = context.fresh(context.client.template(&template.name).await?);
         let meant = |version: &TemplateVersion| means(template, version.version);
         let rows: Vec<_> = found.versions.into_iter().filter(meant).map(VersionRow).collect();
         context.out.list(&rows)?;
-        if let Err(error) = context.client.preview_delete_template(template).await {
-            stand_in_the_way(context, template).await?;
-            return Err(error.into());
-        }
+    }
+    if let Some(error) = refused {
+        stand_in_the_way(context, template).await?;
+        return Err(error.into());
+    }
+    if dry_run {
         context.hint(&format!("would delete {what}"));
         return Ok(());
     }

@@ -31,7 +31,7 @@ pub(crate) enum Command {
         #[arg(long = "for", value_name = "TEXT", default_value = "", hide_default_value = true)]
         description: String,
         /// For how long it is valid [default: until it is revoked]
-        #[arg(long, value_name = "TIME", value_parser = parse_span)]
+        #[arg(long, alias = "expires", value_name = "TIME", value_parser = parse_span)]
         valid: Option<Duration>,
         /// Only for VMs with this label, and for nothing else; of several labels a VM must have all. New VMs need
         /// `--label` with the same [default: all VMs]
@@ -45,6 +45,7 @@ pub(crate) enum Command {
   waifuctl token list role=admin")]
     List(Select),
     /// The token is worth nothing from now on, everywhere
+    #[command(aliases = ["delete", "remove", "rm"])]
     #[command(before_help = "Examples:
   waifuctl token revoke 0000000000000001
   waifuctl token revoke 0000000000000001 --dry-run")]
@@ -80,7 +81,11 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<(), Failu
             let valid_seconds = valid.map(|valid| valid.as_secs());
             let request = ApiTokenCreate { role, description, valid_seconds, scope: labels(scope)? };
             let made = context.fresh(wait::accepted(context.client.create_api_token(&request)).await?);
-            context.out.word(&made, &made.token)
+            context.out.word(&made, &made.token)?;
+            if context.terminal.out && !context.out.has_format() {
+                context.hint("it is not shown again; waifuctl login asks for it:  waifuctl login https://NODE:7443");
+            }
+            Ok(())
         }
         Command::List(select) => {
             let tokens = context.fresh(context.client.api_tokens().await?);

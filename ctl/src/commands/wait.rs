@@ -4,7 +4,7 @@ use super::show::{Address, met};
 use crate::{
     complete,
     context::Context,
-    exit::Failure,
+    exit::{Failure, without_number},
     output::short_span,
     progress::Phase,
     shell::{self, Door, Wishes, answers},
@@ -149,8 +149,13 @@ impl Patience {
     }
 
     fn over(self, what: What, vm: &Vm, why: &str) -> Failure {
-        let spent = short_span(self.start.elapsed());
-        let message = format!("{} is not there for {} after {spent} ({why}); its guest goes on", vm.name, what.word());
+        let spent = short_span(self.whole);
+        let message = match what {
+            What::CloudInit => {
+                format!("cloud-init of {} is not done after {spent} ({why}); its guest goes on", vm.name)
+            }
+            _ => format!("no SSH server answers in {} after {spent} ({why}); its guest goes on", vm.name),
+        };
         Failure::ended(Exit::TimedOut, message, what.follow(&vm.name))
     }
 }
@@ -222,7 +227,7 @@ async fn ask(
     loop {
         let why = match answers(door).await {
             Ok(()) => break,
-            Err(why) => why,
+            Err(why) => without_number(&why).to_owned(),
         };
         phase.doing(&format!("waiting for {}: its SSH server ({why})", vm.name));
         if Instant::now() + PAUSE >= patience.end() {

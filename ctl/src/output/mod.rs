@@ -18,7 +18,7 @@ pub(crate) use screen::Screen;
 pub(crate) use select::Select;
 pub(crate) use table::{Cell, Column, Look, Row, aligned_text};
 pub(crate) use terminal::{Terminal, Tone};
-pub(crate) use time::{elapsed, now, parse_span, short_span};
+pub(crate) use time::{elapsed, now, one_or_more, parse_span, short_span};
 
 use crate::{cli::Global, exit::Failure, settings::Defaults};
 use serde::Serialize;
@@ -53,7 +53,9 @@ pub(crate) struct Out {
 impl Out {
     /// The configured form is for eyes: what a script reads must not depend on whose machine it runs on.
     pub(crate) fn new(global: &Global, defaults: &Defaults, terminal: Terminal) -> Self {
-        let look = Look { human: terminal.out, colour: terminal.colour_out, now: now() };
+        // Who asks for a table has eyes, wherever it goes: less, watch, a mail.
+        let human = terminal.out || matches!(global.output, Some(Format::Table | Format::Wide));
+        let look = Look { human, colour: terminal.colour_out, now: now() };
         let format = global.output.or_else(|| defaults.output().filter(|_| terminal.out));
         Self { format, columns: global.columns.clone(), look, terminal }
     }

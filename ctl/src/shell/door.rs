@@ -1,6 +1,6 @@
 //! A way to one guest as a command line of ssh, and whether somebody answers at its end.
 
-use std::{net::Ipv4Addr, process::Stdio, time::Duration};
+use std::{io, net::Ipv4Addr, process::Stdio, time::Duration};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _},
     net::TcpStream,
@@ -9,6 +9,8 @@ use tokio::{
 
 /// How long one knock may take: a connection through a node and a first line.
 const KNOCK: Duration = Duration::from_secs(5);
+/// How long a refusal may take: one way there and back. Whoever says nothing until then is ssh's to wait for.
+const REFUSAL: Duration = Duration::from_millis(500);
 /// How an SSH server begins to speak (RFC 4253, 4.2).
 const GREETING: &[u8] = b"SSH-";
 
@@ -81,6 +83,13 @@ pub(crate) async fn answers(door: &Door) -> Result<(), String> {
     tokio::time::timeout(KNOCK, knocked).await.unwrap_or_else(|_| Err("no answer".to_owned()))
 }
 
+/// Is it certain that nobody listens at the end of this way? Only told of a guest that is reached directly, and that says so.
+pub(crate) async fn refuses(door: &Door) -> bool {
+    let knocked = TcpStream::connect((door.ip, door.port));
+    let refused = |error: &io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
+    door.through.is_none() && matches!(tokio::time::timeout(REFUSAL, knocked).await, Ok(Err(error)) if refused(&error))
+}
+
 async fn greeted(mut stream: impl AsyncRead + Unpin) -> Result<(), String> {
     let mut first = [0; GREETING.len()];
     match stream.read_exact(&mut first).await {
@@ -133,7 +142,9 @@ mod tests {
             });
             assert_eq!(met.is_ok(), good, "{said:?}");
         }
+        assert!(!refuses(&at(port)).await);
         drop(listener);
-        assert!(answers(&at(port)).await.is_err());
+        assert!(answers(&at(port)).await.is_err() && refuses(&at(port)).await);
+        assert!(!refuses(&Door { through: Some("n1".to_owned()), ..at(port) }).await, "it is n1 that would know");
     }
 }

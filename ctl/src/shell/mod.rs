@@ -6,7 +6,7 @@
 
 mod door;
 
-pub(crate) use door::{Door, answers};
+pub(crate) use door::{Door, answers, refuses};
 
 use crate::{context::Context, exit::Failure, guest, route, settings, settings::Key};
 use std::path::Path;

@@ -107,9 +107,7 @@ fn status(vm: &Vm, look: &Look) -> Cell {
         (Phase::Deleting, ..) => Some("deleting"),
         (_, Desired::Stopped, VmState::Running | VmState::Paused) => Some("to be stopped"),
         (_, Desired::Paused, VmState::Running) => Some("to be paused"),
-        (_, Desired::Running, VmState::Running) if !vm.status.waits.is_empty() => {
-            Some("changes wait for its next start")
-        }
+        (_, Desired::Running, VmState::Running) if !vm.status.waits.is_empty() => Some("changes wait"),
         (_, Desired::Running, VmState::Stopped) if vm.status.pending => Some("to be started"),
         _ => None,
     };

@@ -123,7 +123,7 @@ fn term(word: String) -> Result<Term, FilterError> {
         "node" => value(key, text).map(Term::Node),
         "status" => value(key, text).map(Term::Status).map_err(|_| FilterError::Value {
             key: key.to_owned(),
-            why: format!("{text:?} is not a status; there are running, stopped, failed and others"),
+            why: format!("{text:?} is not a status; there are {}", VmState::words().join(", ")),
         }),
         "template" => value(key, text).map(Term::Template),
         _ => match key.strip_prefix("label.") {

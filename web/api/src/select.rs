@@ -189,7 +189,9 @@ pub struct Kinds(pub Vec<EventKind>);
 
 /// A text that is no list of kinds of events.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no kind of event")]
+#[error(
+    "{0:?} is no kind of event; there are created, changed, deleting, deleted, started, stopped, crashed and failed"
+)]
 pub struct KindsError(String);
 
 impl FromStr for Kinds {
