@@ -98,6 +98,7 @@ pub(crate) enum Command {
     /// Change what a VM's guest is told: its cloud-config, network-config, SSH keys
     Edit(edit::Args),
     /// Delete VMs, disks included
+    #[command(visible_alias = "rm")]
     Delete(delete::Args),
     /// Make VMs, templates and labels of nodes as files describe them
     Apply(apply::Args),
@@ -214,13 +215,14 @@ pub(crate) enum Command {
   waifuctl version
   waifuctl version -o json")]
     Version,
-    /// Explain a command or a topic: output, filters, contexts, waiting, ssh, cloud-init, exit-codes, environment
+    /// Explain a command or a topic
     #[command(before_help = "Examples:
   waifuctl help create
   waifuctl help node remove
   waifuctl help exit-codes")]
     Help {
         /// A command or a topic
+        #[arg(add = complete::topics())]
         topic: Vec<String>,
     },
 }
@@ -312,6 +314,7 @@ mod tests {
             "token revoke 0000000000000001",
             "events --follow --since 1h --kind crashed,failed --about vm/web-1 --by people",
             "history vm/web-1 --before 812.0 --limit 10",
+            "history web-1",
             "audit --since 1d --by uid:1000@n1 --to vm",
             "doctor --node n1 verdict=wrong",
             "ssh web-1 -l root -J admin@n1 -p 2222 --option ForwardAgent=yes -- uptime -p",
@@ -379,7 +382,7 @@ mod tests {
             "net peer delete",
             "ls -o xml",
             "ls --context a -H unix:/x",
-            "history web-1",
+            "history vm/",
             "ssh web-1 -l -oProxyCommand=x",
             "ssh web-1 --direct -J n1",
             "context use ../x",

@@ -38,7 +38,44 @@ const VARIABLE: &str = "WAIFUCTL_COMPLETE";
 pub(crate) fn answer(args: impl IntoIterator<Item = OsString>) -> bool {
     let here = std::env::current_dir().ok();
     // Whatever is wrong with the question, nobody is there to read about it.
-    CompleteEnv::with_factory(Cli::command).var(VARIABLE).try_complete(args, here.as_deref()).unwrap_or(true)
+    CompleteEnv::with_factory(candidates).var(VARIABLE).try_complete(args, here.as_deref()).unwrap_or(true)
+}
+
+/// The command line as a shell is told of it: options only where one is begun, or where nothing else can follow.
+fn candidates() -> clap::Command {
+    let mut command = Cli::command();
+    if word().starts_with('-') {
+        return command;
+    }
+    command.build();
+    without_options(command)
+}
+
+fn without_options(command: clap::Command) -> clap::Command {
+    command
+        .mut_args(|arg| {
+            let option = !arg.is_positional();
+            arg.hide(option)
+        })
+        .mut_subcommands(without_options)
+}
+
+/// The word that is being completed; bash and zsh say which it is, elsewhere it is the last.
+fn word() -> String {
+    let line = line();
+    let index = std::env::var("_CLAP_COMPLETE_INDEX").ok().and_then(|index| index.parse::<usize>().ok());
+    // The first word is the program's name, which is not in the line.
+    let found = index.and_then(|index| index.checked_sub(1)).map_or_else(|| line.last(), |index| line.get(index));
+    found.cloned().unwrap_or_default()
+}
+
+/// The commands and the topics that `help` explains.
+pub(crate) fn topics() -> ArgValueCompleter {
+    ArgValueCompleter::new(|typed: &OsStr| {
+        let command = Cli::command();
+        let commands = command.get_subcommands().map(|command| command.get_name().to_owned());
+        beginning(typed, commands.chain(crate::commands::topic_names().map(str::to_owned)))
+    })
 }
 
 /// The script that makes `shell` ask.

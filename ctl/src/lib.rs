@@ -9,6 +9,7 @@
 //!   endpoint.rs  where the API is, as whom    ──>     │
 //!   settings.rs  contexts and defaults        ──>     │
 //!   complete.rs  what a shell may complete            │
+//!   help.rs      how it explains itself               │
 //!                                                     ├── documents.rs  the user's files for guests
 //!                                                     ├── apply/       the cluster as files describe it
 //!                                                     ├── edit/        a text in an editor, and who changed it meanwhile
@@ -35,6 +36,7 @@ mod edit;
 mod endpoint;
 mod exit;
 mod guest;
+mod help;
 mod output;
 mod panel;
 mod peer;
@@ -44,11 +46,12 @@ mod secret;
 mod settings;
 mod shell;
 mod suggest;
+mod typed;
 mod views;
 mod wait;
 mod watch;
 
-use clap::Parser as _;
+use clap::FromArgMatches as _;
 use std::{ffi::OsString, process::ExitCode};
 use waifud_api::exit::Exit;
 
@@ -58,9 +61,13 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     if complete::answer(args.iter().cloned()) {
         return ExitCode::SUCCESS;
     }
-    let exit = match cli::Cli::try_parse_from(args) {
+    let words: Vec<_> = args.iter().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
+    let mut command = help::command();
+    let parsed = command.try_get_matches_from_mut(args).and_then(|matches| cli::Cli::from_arg_matches(&matches));
+    let exit = match parsed {
         Ok(cli) => execute(cli),
-        Err(error) => {
+        Err(mut error) => {
+            help::advise(&mut error, &words);
             // Help goes to stdout and is a success; whatever else clap has to say is about the usage. There is nobody to be
             // told that it could not be written.
             let _ = error.print();

@@ -244,6 +244,14 @@ async fn names_of_objects_are_completed() {
     assert_eq!(told, "name,address");
     let (told, _) = completed(&mut asking(&["node", "unc"])).await;
     assert_eq!(told, "uncordon");
+    let (told, _) = completed(asking(&["show", ""]).env("WAIFU_HOST", fake.endpoint())).await;
+    assert_eq!(told, "db-1\nweb-1\nweb-2", "options are not what is looked for where a name is wanted");
+    let (told, _) = completed(&mut asking(&["show", "--wa"])).await;
+    assert_eq!(told, "--watch");
+    let (told, _) = completed(&mut asking(&["create", "-t", "tiny", ""])).await;
+    assert!(told.contains("--memory"), "nothing else can follow: {told}");
+    let (told, _) = completed(&mut asking(&["help", "ex"])).await;
+    assert_eq!(told, "export\nexit-codes");
 }
 
 #[tokio::test]

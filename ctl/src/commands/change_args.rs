@@ -1,6 +1,9 @@
 //! What can be typed after the commands that change a VM.
 
-use crate::{complete, output::one_or_more};
+use crate::{
+    complete,
+    typed::{one_or_more, size},
+};
 use waifud_api::template::TemplateSelector;
 use waifud_model::{
     hardware::{CpuModel, Firmware},
@@ -22,7 +25,7 @@ pub(crate) struct ResizeArgs {
     #[arg(add = complete::vms())]
     pub(super) name: VmName,
     /// Memory: 512M, 4G
-    #[arg(short, long, value_name = "SIZE", group = "what")]
+    #[arg(short, long, value_name = "SIZE", group = "what", value_parser = size)]
     pub(super) memory: Option<ByteSize>,
     /// The most memory it can be given while it runs; "none" for as much as it boots with
     #[arg(long, value_name = "SIZE", group = "what", value_parser = or_none::<ByteSize>)]
@@ -31,7 +34,7 @@ pub(crate) struct ResizeArgs {
     #[arg(short, long, value_name = "COUNT", group = "what", value_parser = one_or_more)]
     pub(super) cpus: Option<u32>,
     /// The root disk; disks never shrink
-    #[arg(short, long, value_name = "SIZE", group = "what")]
+    #[arg(short, long, value_name = "SIZE", group = "what", value_parser = size)]
     pub(super) disk: Option<ByteSize>,
     /// Only say what would be different
     #[arg(long)]
@@ -182,6 +185,7 @@ pub(crate) enum DiskCommand {
         /// What to call the disk
         disk: DiskName,
         /// Its size
+        #[arg(value_parser = size)]
         size: ByteSize,
     },
     /// Make a disk larger
@@ -194,6 +198,7 @@ pub(crate) enum DiskCommand {
         /// The disk
         disk: DiskName,
         /// Its new size
+        #[arg(value_parser = size)]
         size: ByteSize,
     },
     /// Take a disk away, with all that is on it

@@ -5,7 +5,8 @@ use crate::{
     complete,
     context::Context,
     exit::Failure,
-    output::{Select, one_or_more, parse_span},
+    output::{Select, parse_span},
+    typed::one_or_more,
     views::cluster::{MemberRow, status},
     wait,
 };

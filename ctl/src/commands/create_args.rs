@@ -5,7 +5,7 @@ use crate::{
     complete,
     documents::{DatasourceArg, ImdsArg, Sources, ssh_keys},
     exit::Failure,
-    output::one_or_more,
+    typed::{one_or_more, size},
 };
 use std::{collections::BTreeMap, path::PathBuf};
 use waifud_api::{template::TemplateSelector, vm::VmCreate};
@@ -32,14 +32,14 @@ pub(crate) struct Args {
     #[arg(short, long)]
     name: Option<VmName>,
     /// Memory: 512M, 4G
-    #[arg(short, long, value_name = "SIZE", default_value_t = VmCreate::default_memory(), hide_default_value = true)]
+    #[arg(short, long, value_name = "SIZE", value_parser = size, default_value_t = VmCreate::default_memory(), hide_default_value = true)]
     #[arg(help = "Memory: 512M, 4G [default: 512M]")]
     memory: ByteSize,
     /// Virtual CPUs
     #[arg(short, long, value_name = "COUNT", default_value_t = VmCreate::default_cpus(), value_parser = one_or_more)]
     cpus: u32,
     /// The root disk [default: 10G, or the template's size where that is more]
-    #[arg(short, long, value_name = "SIZE")]
+    #[arg(short, long, value_name = "SIZE", value_parser = size)]
     disk: Option<ByteSize>,
     /// The node it must be on; the cluster chooses if none is given
     #[arg(short = 'N', long, add = complete::nodes())]
@@ -81,7 +81,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "MODEL")]
     cpu_model: Option<CpuModel>,
     /// The most memory it can be given while it runs [default: as much as it boots with]
-    #[arg(long, value_name = "SIZE")]
+    #[arg(long, value_name = "SIZE", value_parser = size)]
     memory_max: Option<ByteSize>,
     /// An empty disk beside the root disk; may be given several times
     #[arg(long, value_name = "DISK=SIZE")]

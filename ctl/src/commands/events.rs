@@ -4,7 +4,8 @@ use crate::{
     complete,
     context::Context,
     exit::Failure,
-    output::{now, one_or_more, parse_span},
+    output::{now, parse_span},
+    typed::one_or_more,
 };
 use futures::StreamExt as _;
 use waifud_api::{

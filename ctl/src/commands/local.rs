@@ -58,8 +58,7 @@ pub(super) fn help(topic: &[String]) -> Result<(), Failure> {
     {
         return stdout(&(topic.text)());
     }
-    let mut command = Cli::command();
-    command.build();
+    let mut command = crate::help::command();
     let mut found = &mut command;
     for word in topic {
         let known: Vec<_> = found.get_subcommands().map(|command| command.get_name().to_owned()).collect();
@@ -88,8 +87,7 @@ mod tests {
 
     #[test]
     fn help_reads_well() {
-        let mut command = Cli::command().term_width(100);
-        command.build();
+        let mut command = crate::help::command().term_width(100);
         expect_file!["../../tests/goldens/help.txt"].assert_eq(&command.render_long_help().to_string());
         let create = command.find_subcommand_mut("create").unwrap();
         expect_file!["../../tests/goldens/help-create.txt"].assert_eq(&create.clone().render_long_help().to_string());
@@ -99,9 +97,7 @@ mod tests {
             (&["cluster", "cloud-init", "edit"], "../../tests/goldens/help-cluster-cloud-init-edit.txt"),
         ] {
             let found = path.iter().fold(&mut command, |command, word| command.find_subcommand_mut(word).unwrap());
-            // The global options are the same everywhere.
-            let text = found.clone().render_long_help().to_string();
-            expect_file![file].assert_eq(text.split("Global options:").next().unwrap());
+            expect_file![file].assert_eq(&found.clone().render_long_help().to_string());
         }
         expect_file!["../../tests/goldens/help-exit-codes.txt"].assert_eq(&topics::exit_codes());
     }

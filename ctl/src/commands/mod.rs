@@ -41,6 +41,11 @@ use crate::{
 };
 use waifud_api::exit::Exit;
 
+/// What `help` explains beside commands.
+pub(crate) fn topic_names() -> impl Iterator<Item = &'static str> {
+    topics::ALL.iter().map(|topic| topic.name)
+}
+
 /// Does what was typed.
 pub(crate) async fn run(cli: Cli, terminal: Terminal) -> Result<Exit, Failure> {
     let context = || Context::new(&cli.global, terminal);

@@ -18,7 +18,7 @@ pub(crate) use screen::Screen;
 pub(crate) use select::Select;
 pub(crate) use table::{Cell, Column, Look, Row, aligned_text};
 pub(crate) use terminal::{Terminal, Tone};
-pub(crate) use time::{elapsed, now, one_or_more, parse_span, short_span};
+pub(crate) use time::{elapsed, now, parse_span, short_span};
 
 use crate::{cli::Global, exit::Failure, settings::Defaults};
 use serde::Serialize;

@@ -39,11 +39,6 @@ pub(crate) fn parse_span(text: &str) -> Result<Duration, String> {
     Duration::try_from(span).map_err(|_| refuse())
 }
 
-/// A count that somebody typed, of which none would be nonsense.
-pub(crate) fn one_or_more(text: &str) -> Result<u32, String> {
-    text.parse().ok().filter(|count| *count > 0).ok_or_else(|| "write a whole number, 1 or more".to_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,8 +1,11 @@
 //! Events.
 
 use crate::output::{Cell, Column, Look, Row, Tone};
-use waifud_api::event::{Change, Event};
-use waifud_model::event::EventKind;
+use waifud_api::{
+    event::{Change, Event},
+    time::Time,
+};
+use waifud_model::{event::EventKind, time::Timestamp};
 
 impl Row for Event {
     const COLUMNS: &'static [Column] = &[
@@ -51,9 +54,18 @@ fn kind(kind: EventKind) -> Cell {
 
 /// `desired=running→stopped`, `cpus=2`, `label.env=prod→`.
 pub(super) fn change(change: &Change) -> String {
-    match (&change.old, &change.new) {
-        (None, new) => format!("{}={}", change.field, new.as_deref().unwrap_or("")),
-        (Some(old), new) => format!("{}={old}→{}", change.field, new.as_deref().unwrap_or("")),
+    let shown = |value: &Option<String>| value.as_deref().map(|value| moment(&change.field, value)).unwrap_or_default();
+    match &change.old {
+        None => format!("{}={}", change.field, shown(&change.new)),
+        old => format!("{}={}→{}", change.field, shown(old), shown(&change.new)),
+    }
+}
+
+/// Moments are recorded in milliseconds, which nobody reads.
+fn moment(field: &str, value: &str) -> String {
+    match value.parse() {
+        Ok(at) if field.ends_with("_at") => Time(Timestamp(at)).to_string(),
+        _ => value.to_owned(),
     }
 }
 
@@ -65,6 +77,16 @@ mod tests {
         views::vm::tests::look,
     };
     use expect_test::expect;
+
+    #[test]
+    fn moments_are_shown_as_such() {
+        let shown = |field: &str, old: Option<&str>, new: Option<&str>| {
+            change(&Change { field: field.to_owned(), old: old.map(str::to_owned), new: new.map(str::to_owned) })
+        };
+        assert_eq!(shown("expires_at", None, Some("1760000000000")), "expires_at=2025-10-09T08:53:20.000Z");
+        assert_eq!(shown("cpus", Some("1"), Some("1760000000000")), "cpus=1→1760000000000");
+        assert_eq!(shown("labels.env", Some("prod"), None), "labels.env=prod→");
+    }
 
     #[test]
     fn events_in_a_list() {
