@@ -227,6 +227,9 @@ pub enum PowerError {
     /// It is not running, and cannot be paused.
     #[error("it is not running")]
     NotRunning,
+    /// It was started without the cluster, and can be paused once the cluster knows.
+    #[error("it was started without the cluster, which has to hear of that before it can be paused")]
+    NotYet,
     /// This node runs no VMs yet.
     #[error("this node runs no VMs yet")]
     NotReady,

@@ -143,11 +143,34 @@ impl Overrides {
         wanted
     }
 
+    /// May this be wished for without the cluster? Only what the cluster will agree to, if nobody changes the VM meanwhile.
+    ///
+    /// # Errors
+    /// If not.
+    pub fn fits(&self, vm: &Vm, desired: Desired) -> Result<(), Unfit> {
+        match (desired, self.desired(vm), vm.desired) {
+            (Desired::Paused, Desired::Stopped, _) => Err(Unfit::NotRunning),
+            (Desired::Paused, _, Desired::Stopped) => Err(Unfit::NotYet),
+            _ => Ok(()),
+        }
+    }
+
     /// What the owner is to do with a VM: its record's word, or the wish on top of it.
     #[must_use]
-    pub fn desired(&self, vm: &Vm) -> Desired {
+    fn desired(&self, vm: &Vm) -> Desired {
         self.of(vm.id).filter(|wish| wish.base == vm.generation).map_or(vm.desired, |wish| wish.desired)
     }
+}
+
+/// Why a wish cannot be taken without the cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Unfit {
+    /// A guest that is off cannot be paused.
+    #[error("it is not running")]
+    NotRunning,
+    /// The cluster knows of no start that it could be paused after, and would refuse the wish once it hears of it.
+    #[error("it was started without the cluster, which has to hear of that first")]
+    NotYet,
 }
 
 /// Under another name first: a power cut leaves the old file or the new one.
@@ -166,6 +189,7 @@ fn save(path: &Path, kept: &BTreeMap<VmId, Override>, durable: bool) -> io::Resu
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::reconcile::samples;
 
     const WISH: Override =
         Override { desired: Desired::Stopped, grace: Some(5), base: Generation(3), at: Timestamp(1_000) };
@@ -212,10 +236,25 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn only_what_the_cluster_will_agree_to_is_taken() {
+        let dir = tempfile::tempdir().unwrap();
+        let overrides = open(dir.path().join("overrides.json")).unwrap();
+        let off = Vm { desired: Desired::Stopped, ..samples::vm(1) };
+        assert_eq!(overrides.fits(&off, Desired::Paused), Err(Unfit::NotRunning));
+        assert_eq!(overrides.fits(&off, Desired::Running), Ok(()));
+        let started = Override { desired: Desired::Running, base: off.generation, ..WISH };
+        overrides.give(off.id, started).await.unwrap();
+        assert_eq!(overrides.fits(&off, Desired::Paused), Err(Unfit::NotYet), "the record knows of no start");
+        assert_eq!(overrides.fits(&off, Desired::Stopped), Ok(()));
+        let on = Vm { desired: Desired::Running, ..off };
+        assert_eq!(overrides.fits(&on, Desired::Paused), Ok(()));
+    }
+
+    #[tokio::test]
     async fn a_wish_is_laid_over_the_generation_it_was_given_on_only() {
         let dir = tempfile::tempdir().unwrap();
         let overrides = open(dir.path().join("overrides.json")).unwrap();
-        let record = crate::reconcile::samples::vm(1);
+        let record = samples::vm(1);
         let wanted =
             |generation| Wanted { vm: Vm { generation, ..record.clone() }, image: None, cd: None, wished_at: None };
         overrides.give(record.id, WISH).await.unwrap();

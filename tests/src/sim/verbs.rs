@@ -63,7 +63,7 @@ impl Verb {
         }) else {
             return Ok(None);
         };
-        if desired == Desired::Paused && door.overrides.desired(&vm) == Desired::Stopped {
+        if door.overrides.fits(&vm, desired).is_err() {
             return Ok(None);
         }
         let wish = Override { desired, grace, base: vm.generation, at: door.clock.now() };

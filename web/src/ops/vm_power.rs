@@ -115,6 +115,8 @@ async fn alone(app: &App, vm: &Vm, wish: Wish, expect: IfMatch, failure: Failure
     match app.tasks.power(vm, wish.desired, wish.grace).await {
         Ok(()) => Ok(()),
         Err(PowerError::NotRunning) => Err(about(vm, Reject::NotRunning(vm.id))),
+        // What it has to wait for is what the failure says.
+        Err(PowerError::NotYet) => Err(failure),
         Err(error @ (PowerError::NotReady | PowerError::NotKept(_))) => {
             let error = &error as &dyn std::error::Error;
             tracing::error!(error, vm = %vm.name, "power cannot be changed without the cluster");
