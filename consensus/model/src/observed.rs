@@ -75,9 +75,7 @@ impl VmState {
     pub fn as_str(self) -> &'static str {
         STATES.iter().find(|(state, _)| *state == self).map_or("unknown", |(_, word)| word)
     }
-}
 
-impl VmState {
     /// The words of all states, in the order of a VM's life.
     #[must_use]
     pub fn words() -> [&'static str; STATES.len()] {

@@ -373,6 +373,21 @@ async fn who_starts_a_vm_that_died_means_it() {
     assert_eq!(start(VmState::Crashed, 4).await, 4, "its owner starts it by itself");
 }
 
+/// The cluster, which knows of no start, would refuse it once it is told.
+#[tokio::test]
+async fn a_guest_started_without_quorum_is_paused_with_it() {
+    let house = House::start(3).await;
+    let [owner, other] = [&house.nodes[0], &house.nodes[1]];
+    let vm = web_1(owner, "n1", other).await;
+    assert_eq!(owner.post("/api/v1/vms/web-1/stop", "").await.json()["desired"], "stopped");
+    house.lose_quorum();
+    assert_eq!(owner.post("/api/v1/vms/web-1/pause", "").await.json()["code"], "not_running");
+    assert_eq!(owner.post("/api/v1/vms/web-1/start", "").await.status, 200);
+    let refused = owner.post("/api/v1/vms/web-1/pause", "").await;
+    assert_eq!(refused.json()["code"], "no_quorum", "{}", refused.text());
+    assert_eq!(*owner.tasks.alone.lock().unwrap(), [(vm.id, Desired::Running, None)]);
+}
+
 #[tokio::test]
 async fn power_goes_without_quorum_where_the_owner_is_reached() {
     let house = House::start(3).await;

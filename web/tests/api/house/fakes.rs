@@ -109,10 +109,12 @@ impl Tasks for FakeTasks {
     }
 
     async fn power(&self, vm: &Vm, desired: Desired, grace: Option<u32>) -> Result<(), PowerError> {
+        let mut alone = self.alone.lock().unwrap();
         if desired == Desired::Paused && vm.desired == Desired::Stopped {
-            return Err(PowerError::NotRunning);
+            let started = alone.iter().any(|(id, done, _)| (*id, *done) == (vm.id, Desired::Running));
+            return Err(if started { PowerError::NotYet } else { PowerError::NotRunning });
         }
-        self.alone.lock().unwrap().push((vm.id, desired, grace));
+        alone.push((vm.id, desired, grace));
         Ok(())
     }
 }
