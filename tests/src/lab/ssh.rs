@@ -34,18 +34,26 @@ impl SshKey {
         &self.public
     }
 
+    /// Lays the private key down in `host`, and says where that is to its programs.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn lay(&self, host: &Host) -> Result<&'static str> {
+        let file = host.path(IDENTITY);
+        fs::write(&file, &self.private)?;
+        // ssh refuses a key that others can read.
+        fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
+        Ok(IDENTITY)
+    }
+
     /// Runs a command in a guest, reached from `host`, and gives what it printed. Who the guest is is not checked: its key
     /// is new.
     ///
     /// # Errors
     /// When the guest cannot be reached, does not know the key, or the command fails.
     pub fn run(&self, host: &Host, user: &str, address: &str, command: &str) -> Result<String> {
-        let file = host.path(IDENTITY);
-        fs::write(&file, &self.private)?;
-        // ssh refuses a key that others can read.
-        fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
         let to = format!("{user}@{address}");
-        let mut words = vec!["-i", IDENTITY];
+        let mut words = vec!["-i", self.lay(host)?];
         for option in [
             "BatchMode=yes",
             "StrictHostKeyChecking=no",

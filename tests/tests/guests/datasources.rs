@@ -13,7 +13,7 @@ use waifud_api::client::Client;
 use waifud_model::observed::VmState;
 use waifud_tests::{
     cluster::{Cluster, WITH_GUESTS, wait},
-    lab::{Lab, SshKey, debian_image, eventually},
+    lab::{Lab, SshKey, debian_image, eventually, program},
 };
 
 /// For a whole boot beside another one.
@@ -56,6 +56,7 @@ async fn a_real_debian_obeys_its_documents_through_each_datasource() -> Result<(
             finished(&cluster, guest, 1)?;
             it_is_as_told(&cluster, &key, case, guest)?;
             it_has_told(&cluster, case).await?;
+            waifuctl_gets_in(&cluster, &key, guest)?;
         }
         for guest in &guests {
             if guest.name == "plain" {
@@ -136,6 +137,24 @@ async fn it_has_told(cluster: &Cluster, case: &Case) -> Result<()> {
     Ok(())
 }
 
+/// By name, as whom its cloud-config tells, with an operator's key: to its SSH server, and to what its cloud-init says of itself.
+fn waifuctl_gets_in(cluster: &Cluster, key: &SshKey, guest: &Guest) -> Result<()> {
+    let host = cluster.host(ONLOOKER);
+    let identity = key.lay(host)?;
+    let said = |words: &[&str]| {
+        let waifuctl = program("waifuctl")?.into_os_string().into_string().ok().context("a path that is text")?;
+        // The host's own directory, as that of the key is; the API is where it is looked for by default.
+        let mut line = vec!["XDG_STATE_HOME=/var/lib/libvirt", waifuctl.as_str()];
+        line.extend(words);
+        host.exec("env", line).map(|said| said.trim().to_owned())
+    };
+    let name = guest.name.as_str();
+    assert_eq!(said(&["wait", name, "--for", "ssh"])?, guest.ip);
+    assert_eq!(said(&["wait", name, "--for", "cloud-init", "-i", identity])?, guest.ip);
+    assert_eq!(said(&["ssh", name, "-i", identity, "--", "hostname"])?, name);
+    Ok(())
+}
+
 async fn done(client: &Client, name: &str) -> Result<bool> {
     Ok(client.vm(&name.parse()?).await?.value.status.cloud_init_done)
 }
@@ -160,6 +179,8 @@ async fn an_edit_with_rerun_takes_effect(
     assert!(done(&cluster.client(ONLOOKER), name).await?);
     let told = key.run(cluster.host(ONLOOKER), "tester", &guest.ip, "cat /etc/told /var/lib/ran")?;
     assert_eq!(told, format!("second {name}\nsecond {name}\n"));
+    // Its host keys are new, and no attack.
+    waifuctl_gets_in(cluster, key, guest)?;
     assert_ne!(instance()?, before, "another life");
     Ok(())
 }
