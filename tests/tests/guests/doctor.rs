@@ -2,7 +2,7 @@
 //! have them, names each with what it means and what mends it, and is content again when it is over. Two of the ten cannot be made
 //! here, for the hosts share a clock and a build: clocks that differ and versions that do.
 
-use super::support::{ctl, three_of};
+use super::support::three_of;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use std::fs;
@@ -142,8 +142,8 @@ async fn what_is_configured_wrongly(cluster: &mut Cluster) -> Result<()> {
 async fn nodes_fall_silent(cluster: &mut Cluster) -> Result<()> {
     cluster.daemon(3).kill9()?;
     wait("the silence to be told", async || {
-        let told = ctl(cluster, 1, &["doctor", "-o", "json"]).ok()?;
-        told.contains("n3 is silent").then_some(())
+        let told = cluster.waifuctl(1, &["doctor", "-o", "json"]).ok()?;
+        String::from_utf8_lossy(&told.stdout).contains("n3 is silent").then_some(())
     })
     .await?;
     assert_eq!(look(cluster, "cluster", "quorum")?.0.verdict, "well");
