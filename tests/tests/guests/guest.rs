@@ -51,11 +51,17 @@ impl Guest {
         self.host(cluster).exec("curl", ["--silent", "--fail", "--max-time", "2", &url]).ok()
     }
 
-    /// Waits until the guest serves its page, which says its name and address.
+    /// Waits until the guest serves its page, which says its name and address, and until it has said that it is up, which
+    /// it does a moment later.
     pub(crate) async fn serves(&self, cluster: &Cluster) -> Result<()> {
-        let page = wait(&format!("the page of {}", self.name), async || self.page(cluster)).await?;
+        let page = wait(&format!("the page of {}", self.name), async || self.page(cluster)).await;
+        let page = page.with_context(|| format!("it said: {}", self.serial(cluster)))?;
         assert_eq!(page, format!("Hello from {} at {}\n", self.name, self.ip));
-        Ok(())
+        let up = wait("the guest's word that it is up", async || {
+            let serial = self.serial(cluster);
+            (serial.rfind("READY ") > serial.rfind("LEASE ")).then_some(())
+        });
+        up.await.with_context(|| self.serial(cluster))
     }
 
     /// What the guest has written to its serial port.
