@@ -9,6 +9,9 @@ use http::{HeaderValue, Method, Request, StatusCode};
 use serde_json::Value;
 use waifud_model::mesh::MeshKey;
 
+/// How often a path is asked anew whose answer moved between two questions.
+const ASKED_AGAIN: usize = 5;
+
 /// A house with one of everything.
 async fn furnished() -> House {
     let house = House::start(1).await;
@@ -59,6 +62,27 @@ async fn with(node: &Node, mut request: Request<Body>, header: &'static str, val
     node.call(request).await
 }
 
+/// Asks for what is there, then again in every way of saying that it is there already, and in one that says that it is not.
+/// The error is what was answered otherwise.
+async fn not_sent_again(node: &Node, path: &str) -> Result<(), String> {
+    let first = node.get(path).await;
+    let tag = first.header("etag");
+    assert!(!tag.is_empty() && first.status == 200, "{path}: {}", first.text());
+    for known in [tag.to_owned(), format!("\"x\", W/{}", tag.trim_start_matches("W/")), "*".to_owned()] {
+        let again = with(node, get(path), "if-none-match", &known).await;
+        assert!(!again.header("waifu-applied").is_empty(), "{path}: how fresh it is is told all the same");
+        if (again.status, again.bytes.len(), again.header("etag")) != (StatusCode::NOT_MODIFIED, 0, tag) {
+            return Err(format!("{known}: {} {}, after {tag}", again.status, again.header("etag")));
+        }
+    }
+    let other = with(node, get(path), "if-none-match", "\"other\"").await;
+    if (other.status, other.bytes.len()) == (StatusCode::OK, first.bytes.len()) {
+        Ok(())
+    } else {
+        Err(format!("{} with {} bytes", other.status, other.bytes.len()))
+    }
+}
+
 #[tokio::test]
 async fn nothing_is_sent_again_to_who_has_it() {
     let house = furnished().await;
@@ -68,20 +92,15 @@ async fn nothing_is_sent_again_to_who_has_it() {
     for (path, _, operation) in &operations {
         assert!(operation["responses"]["304"]["headers"]["ETag"].is_object(), "{path}");
         let path = filled(path);
-        let first = node.get(&path).await;
-        let tag = first.header("etag");
-        assert!(!tag.is_empty() && first.status == 200, "{path}: {}", first.text());
-        for known in [tag.to_owned(), format!("\"x\", W/{}", tag.trim_start_matches("W/")), "*".to_owned()] {
-            let again = with(node, get(&path), "if-none-match", &known).await;
-            assert_eq!(
-                (again.status, again.bytes.len(), again.header("etag")),
-                (StatusCode::NOT_MODIFIED, 0, tag),
-                "{path}"
-            );
-            assert!(!again.header("waifu-applied").is_empty(), "{path}: how fresh it is is told all the same");
+        // The cluster's tells how far each node is, and may move between two questions.
+        let mut asked = Err(String::new());
+        for _ in 0..ASKED_AGAIN {
+            asked = not_sent_again(node, &path).await;
+            if asked.is_ok() {
+                break;
+            }
         }
-        let other = with(node, get(&path), "if-none-match", "\"other\"").await;
-        assert_eq!((other.status, other.bytes.len()), (StatusCode::OK, first.bytes.len()), "{path}");
+        assert_eq!(asked, Ok(()), "{path}");
     }
 }
 
