@@ -121,11 +121,10 @@ pub(crate) fn render(failure: &Failure, colour: bool) -> String {
         Failure::Client(ClientError::Unreachable(refusals)) => {
             text.push_str("no endpoint answers [unreachable]\n");
             render_refusals(&mut text, refusals);
-            text.push_str(match refusals.iter().find(|refusal| refusal.reason == UNTRUSTED) {
-                Some(_) => "try: waifuctl login https://host:7443, which meets the cluster's CA; or --ca-file, with a file of it\n",
-                None => {
-                    "try: --host, or WAIFU_HOST, with a node that is up: unix:/run/waifud/api.sock or https://host:7443\n"
-                }
+            text.push_str(if refusals.iter().any(|refusal| refusal.reason == UNTRUSTED) {
+                "try: waifuctl login https://host:7443, which meets the cluster's CA; or --ca-file, with a file of it\n"
+            } else {
+                "try: --host, or WAIFU_HOST, with a node that is up: unix:/run/waifud/api.sock or https://host:7443\n"
             });
         }
         Failure::Client(ClientError::Unanswered(refusals)) => {
@@ -155,10 +154,10 @@ pub(crate) fn without_number(text: &str) -> &str {
 }
 
 /// What is wrong, without the reasons of the nodes, which stand below it one by one.
-pub(crate) fn cause(problem: &Problem) -> String {
+pub(crate) fn cause(problem: &Problem) -> &str {
     let reasons: Vec<_> = problem.nodes.iter().map(|node| format!("{} {}", node.node, node.reason)).collect();
     let listed = format!(": {}", reasons.join("; "));
-    problem.detail.strip_suffix(&listed).filter(|_| !reasons.is_empty()).unwrap_or(&problem.detail).to_owned()
+    problem.detail.strip_suffix(&listed).filter(|_| !reasons.is_empty()).unwrap_or(&problem.detail)
 }
 
 /// The fields that were refused, but for what the cause says already.
@@ -167,7 +166,7 @@ pub(crate) fn told_apart(problem: &Problem) -> impl Iterator<Item = &FieldError>
 }
 
 fn render_problem(text: &mut String, problem: &Problem) {
-    let _ = writeln!(text, "{} [{}]", printable(&cause(problem)), problem.code);
+    let _ = writeln!(text, "{} [{}]", printable(cause(problem)), problem.code);
     for error in told_apart(problem) {
         let _ = writeln!(text, "  {}: {}", printable(&error.field), printable(&error.message));
     }

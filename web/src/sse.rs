@@ -215,10 +215,10 @@ fn difference(before: &Observed, now: &Observed) -> Difference {
         if was.is_some_and(|seen| seen.alive) != is.is_some_and(|seen| seen.alive) {
             found.nodes.insert(id);
         }
-        let vms = |seen: Option<&crate::ports::NodeSeen>| seen.map(|seen| seen.vms.clone()).unwrap_or_default();
-        let (was, is) = (vms(was), vms(is));
         // A VM that is no longer told of has an event of its own in the log.
-        found.vms.extend(is.iter().filter(|(vm, told)| was.get(vm) != Some(told)).map(|(vm, _)| (id, *vm)));
+        let told = is.into_iter().flat_map(|seen| &seen.vms);
+        let news = told.filter(|(vm, told)| was.and_then(|seen| seen.vms.get(vm)) != Some(told));
+        found.vms.extend(news.map(|(vm, _)| (id, *vm)));
     }
     found
 }

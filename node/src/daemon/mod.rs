@@ -46,7 +46,7 @@ mod workload;
 pub use init::{InitError, Initialised, init};
 pub use join::{JoinError, Joined, join};
 pub use override_keeper::Keeper;
-pub use overrides::{Override, Overrides, OverridesError, Unfit};
+pub use overrides::{Override, Overrides, OverridesError};
 pub use reconcile_ports::{NodeProposer, ReplicaIntent};
 pub use run::{RunError, run};
 pub use stop_guests::{StopGuestsError, StoppedGuests, stop_guests};

@@ -26,6 +26,7 @@ use waifud_model::{
     time::Timestamp,
     vm::{Desired, Vm},
 };
+use waifud_web::ports::PowerError;
 
 /// A wish that was given here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -147,10 +148,11 @@ impl Overrides {
     ///
     /// # Errors
     /// If not.
-    pub fn fits(&self, vm: &Vm, desired: Desired) -> Result<(), Unfit> {
+    pub fn fits(&self, vm: &Vm, desired: Desired) -> Result<(), PowerError> {
         match (desired, self.desired(vm), vm.desired) {
-            (Desired::Paused, Desired::Stopped, _) => Err(Unfit::NotRunning),
-            (Desired::Paused, _, Desired::Stopped) => Err(Unfit::NotYet),
+            (Desired::Paused, Desired::Stopped, _) => Err(PowerError::NotRunning),
+            // It knows of no start that the guest could be paused after.
+            (Desired::Paused, _, Desired::Stopped) => Err(PowerError::NotYet),
             _ => Ok(()),
         }
     }
@@ -160,17 +162,6 @@ impl Overrides {
     fn desired(&self, vm: &Vm) -> Desired {
         self.of(vm.id).filter(|wish| wish.base == vm.generation).map_or(vm.desired, |wish| wish.desired)
     }
-}
-
-/// Why a wish cannot be taken without the cluster.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Unfit {
-    /// A guest that is off cannot be paused.
-    #[error("it is not running")]
-    NotRunning,
-    /// The cluster knows of no start that it could be paused after, and would refuse the wish once it hears of it.
-    #[error("it was started without the cluster, which has to hear of that first")]
-    NotYet,
 }
 
 /// Under another name first: a power cut leaves the old file or the new one.
@@ -240,14 +231,15 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let overrides = open(dir.path().join("overrides.json")).unwrap();
         let off = Vm { desired: Desired::Stopped, ..samples::vm(1) };
-        assert_eq!(overrides.fits(&off, Desired::Paused), Err(Unfit::NotRunning));
-        assert_eq!(overrides.fits(&off, Desired::Running), Ok(()));
+        assert!(matches!(overrides.fits(&off, Desired::Paused), Err(PowerError::NotRunning)));
+        overrides.fits(&off, Desired::Running).unwrap();
         let started = Override { desired: Desired::Running, base: off.generation, ..WISH };
         overrides.give(off.id, started).await.unwrap();
-        assert_eq!(overrides.fits(&off, Desired::Paused), Err(Unfit::NotYet), "the record knows of no start");
-        assert_eq!(overrides.fits(&off, Desired::Stopped), Ok(()));
+        let early = overrides.fits(&off, Desired::Paused);
+        assert!(matches!(early, Err(PowerError::NotYet)), "the record knows of no start: {early:?}");
+        overrides.fits(&off, Desired::Stopped).unwrap();
         let on = Vm { desired: Desired::Running, ..off };
-        assert_eq!(overrides.fits(&on, Desired::Paused), Ok(()));
+        overrides.fits(&on, Desired::Paused).unwrap();
     }
 
     #[tokio::test]

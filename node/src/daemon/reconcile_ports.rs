@@ -3,7 +3,7 @@
 
 use super::{
     clock, instance,
-    overrides::{Override, Overrides, Unfit},
+    overrides::{Override, Overrides},
 };
 use crate::reconcile::{
     Clock, Fate, Hold, Intent, IntentError, Observations, ProposeFailure, Proposer, Reconciler, VmStatus, Wanted,
@@ -227,10 +227,7 @@ impl Tasks for ReconcileTasks {
 
     async fn power(&self, vm: &Vm, desired: Desired, grace: Option<u32>) -> Result<(), PowerError> {
         let (_, overrides) = self.0.get().ok_or(PowerError::NotReady)?;
-        overrides.fits(vm, desired).map_err(|unfit| match unfit {
-            Unfit::NotRunning => PowerError::NotRunning,
-            Unfit::NotYet => PowerError::NotYet,
-        })?;
+        overrides.fits(vm, desired)?;
         let grace = grace.filter(|_| desired == Desired::Stopped);
         let wish = Override { desired, grace, base: vm.generation, at: clock::now() };
         overrides.give(vm.id, wish).await.map_err(|error| PowerError::NotKept(Box::new(error)))?;

@@ -44,11 +44,12 @@ impl VmUsage {
     }
 
     /// What a value tells; nothing if it does not read: it comes from a newer or a broken peer.
-    pub fn unpack(value: &str) -> impl Iterator<Item = (VmId, Self)> + use<> {
+    #[must_use]
+    pub fn unpack(value: &str) -> Vec<(VmId, Self)> {
         let bytes = URL_SAFE_NO_PAD.decode(value).unwrap_or_default();
         let bytes = if bytes.len().is_multiple_of(VM_BYTES) { bytes } else { Vec::new() };
         let (vms, _) = bytes.as_chunks::<VM_BYTES>();
-        vms.iter().filter_map(Self::read).collect::<Vec<_>>().into_iter()
+        vms.iter().filter_map(Self::read).collect()
     }
 
     fn bytes(self, vm: VmId) -> [u8; VM_BYTES] {
@@ -103,11 +104,11 @@ mod tests {
         let huge = VmUsage { cpu: Some(250), memory: Some(ByteSize::gib(1 << 20)) };
         let packed = VmUsage::pack(&[(vm(1), huge)]);
         let most = VmUsage { cpu: Some(100), memory: Some(ByteSize::mib(u64::from(NO_MEMORY) - 1)) };
-        assert_eq!(VmUsage::unpack(&packed[0]).collect::<Vec<_>>(), [(vm(1), most)]);
+        assert_eq!(VmUsage::unpack(&packed[0]), [(vm(1), most)]);
         for bad in ["", "!", "AAAA", &packed[0][1..], &format!("{}AAAA", packed[0])] {
-            assert_eq!(VmUsage::unpack(bad).count(), 0, "{bad}");
+            assert_eq!(VmUsage::unpack(bad).len(), 0, "{bad}");
         }
         // As many bytes as a VM has, but no VM's id.
-        assert_eq!(VmUsage::unpack(&URL_SAFE_NO_PAD.encode([0; VM_BYTES])).count(), 0);
+        assert_eq!(VmUsage::unpack(&URL_SAFE_NO_PAD.encode([0; VM_BYTES])).len(), 0);
     }
 }
