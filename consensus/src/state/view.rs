@@ -7,14 +7,14 @@ use super::{
     read::ReadError,
     requests,
     rows::{Cells, cloud_defaults, cluster, net_peer, node, template, token, vm},
-    stop::Halt,
+    stop::{Halt, Stop},
 };
 use rusqlite::{Connection, Params, Row, params};
 use std::{collections::BTreeMap, net::Ipv4Addr};
 use waifud_model::{
     change::VmChange,
     cloud_init::CloudDefaults,
-    command::{Actor, Reply, RequestKey},
+    command::{Actor, CreateVm, Reply, RequestKey},
     digest::Blake3,
     event::{Change, Event, Place, SubjectKind},
     ids::{NodeId, TokenId, VmId},
@@ -193,12 +193,16 @@ impl<'a> View<'a> {
     /// # Errors
     /// If the state cannot be read.
     pub fn try_change(&self, vm: &Vm, change: &VmChange) -> Result<Result<(VmSpec, Vec<Change>), Reject>, ReadError> {
-        match super::apply::trial(*self, vm, change) {
-            Ok(outcome) => Ok(outcome),
-            Err(Halt::Read(error)) => Err(error),
-            // Nothing is written on trial.
-            Err(other) => Err(ReadError::Corrupt { table: "vms", source: other.into() }),
-        }
+        let outcome = super::apply::outcome(*self, vm, change);
+        trial(outcome.map(|(spec, changes)| (spec, changes.into_inner())))
+    }
+
+    /// Why a VM could not be made at this point of the log, by the rules of apply.
+    ///
+    /// # Errors
+    /// If the state cannot be read.
+    pub fn try_create(&self, create: &CreateVm) -> Result<Result<(), Reject>, ReadError> {
+        trial(super::apply::settled(*self, create).map(drop))
     }
 
     /// The VMs that would go with a member, or why it cannot be removed.
@@ -364,5 +368,15 @@ impl<'a> View<'a> {
             found.push(read(row)?);
         }
         Ok(found)
+    }
+}
+
+/// What work came to of which nothing was to be written.
+fn trial<T>(outcome: Result<T, Stop>) -> Result<Result<T, Reject>, ReadError> {
+    match outcome {
+        Ok(found) => Ok(Ok(found)),
+        Err(Stop::Reject(reject)) => Ok(Err(reject)),
+        Err(Stop::Halt(Halt::Read(error))) => Err(error),
+        Err(Stop::Halt(other)) => Err(ReadError::Corrupt { table: "vms", source: other.into() }),
     }
 }

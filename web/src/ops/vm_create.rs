@@ -27,7 +27,7 @@ use waifud_model::{
     cloud_init::CloudInit,
     command::{Command, CreateVm, Reply},
     hardware::{DISKS_MAX, DataDisk, Hardware},
-    ids::{Generation, VmId},
+    ids::{Generation, NodeId, VmId},
     labels::Labels,
     name::VmName,
     placement::{self, Decision, Spread, place},
@@ -56,17 +56,7 @@ pub(crate) async fn run(app: &App, author: &Author, request: VmCreate) -> Result
                 return replayed(app, done, &observed, warnings).await;
             }
         };
-        let name = match &request.name {
-            Some(name) => name.clone(),
-            None => made_up(app.random.as_ref())?,
-        };
-        let command = Command::CreateVm(Box::new(CreateVm {
-            id: VmId::from_random(draw(app.random.as_ref())),
-            name,
-            node: decision.node,
-            spec: plan.spec,
-            desired: if request.start { Desired::Running } else { Desired::Stopped },
-        }));
+        let command = Command::CreateVm(Box::new(create(app, &request, plan.spec, decision.node)?));
         match author.try_propose(&app.consensus, command).await? {
             Ok(committed) => {
                 let done = propose::expect(committed, vm_of)?;
@@ -86,17 +76,37 @@ pub(crate) async fn run(app: &App, author: &Author, request: VmCreate) -> Result
     }
 }
 
-/// Says where a VM would go.
+/// Only says where [`run`] would make it.
 pub(crate) async fn preview(app: &App, scope: &Scope, request: VmCreate) -> Result<PlacementPreview, Failure> {
     let warnings = documents::of_vm(&told(&request))?;
     within(scope, &request.labels)?;
     let (plan, decision) = decide(app, &app.observed(), &request).await?;
-    let ImageRef { template, version } = plan.spec.image;
+    let ImageRef { template, version } = plan.spec.image.clone();
+    let disk = plan.spec.disk;
+    let create = create(app, &request, plan.spec, decision.node)?;
+    if let Err(reject) = app.consensus.read(move |view| view.try_create(&create)).await? {
+        return Err(propose::rejected(&app.consensus, scope, reject).await);
+    }
     Ok(PlacementPreview {
         placement: place::wire(&decision),
         template: TemplateRef { name: template, version },
-        disk: plan.spec.disk,
+        disk,
         warnings,
+    })
+}
+
+/// The command that makes it.
+fn create(app: &App, request: &VmCreate, spec: VmSpec, node: NodeId) -> Result<CreateVm, Failure> {
+    let name = match &request.name {
+        Some(name) => name.clone(),
+        None => made_up(app.random.as_ref())?,
+    };
+    Ok(CreateVm {
+        id: VmId::from_random(draw(app.random.as_ref())),
+        name,
+        node,
+        spec,
+        desired: if request.start { Desired::Running } else { Desired::Stopped },
     })
 }
 

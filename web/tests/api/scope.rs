@@ -274,7 +274,7 @@ async fn vms_are_made_inside_and_none_goes_out() {
     make(node, "db-1", "db").await;
     let body =
         |name: &str, labels: &str| format!(r#"{{"name":"{name}","template":"tiny","memory":"64M","labels":{labels}}}"#);
-    for query in ["", "?dry_run=true"] {
+    for query in ["?dry_run=true", ""] {
         let path = format!("/api/v1/vms{query}");
         for labels in ["{}", r#"{"team":"db"}"#] {
             let refused = bearer.post(&path, &body("web-1", labels)).await;

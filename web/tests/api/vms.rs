@@ -117,6 +117,34 @@ async fn a_vm_from_birth_to_death() {
 }
 
 #[tokio::test]
+async fn what_would_be_refused_is_refused_on_trial() {
+    let house = House::start(1).await;
+    let node = &house.nodes[0];
+    assert_eq!(node.post("/api/v1/vms", r#"{"name":"web-1","template":"tiny"}"#).await.status.as_u16(), 201);
+    let mut told = String::new();
+    for body in [
+        r#"{"name":"web-1","template":"tiny"}"#,
+        r#"{"name":"web-2","template":"tiny","cd":"tiny"}"#,
+        r#"{"name":"web-2","template":"tiny","memory":"1025K"}"#,
+    ] {
+        let tried = node.post("/api/v1/vms?dry_run=true", body).await.told();
+        assert_eq!(tried, node.post("/api/v1/vms", body).await.told());
+        told += &tried;
+    }
+    expect![[r#"
+        409 name_taken: there is a VM "web-1" already, on n1
+        → choose another name, or delete it first: waifuctl delete web-1
+        400 invalid: cd: template tiny is not a CD (ISO 9660)
+        → waifuctl template list -o wide shows the format of each
+        400 invalid: memory: 1.0 MiB given; at least 64 MiB, in whole MiB
+        → -
+    "#]]
+    .assert_eq(&told);
+    assert_eq!(node.post("/api/v1/vms?dry_run=true", r#"{"template":"tiny"}"#).await.status.as_u16(), 200);
+    assert_eq!(node.get("/api/v1/vms").await.json().as_array().unwrap().len(), 1);
+}
+
+#[tokio::test]
 async fn a_request_sent_twice_is_done_once() {
     let house = House::start(1).await;
     let node = &house.nodes[0];

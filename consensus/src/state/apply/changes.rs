@@ -1,19 +1,14 @@
 //! What a VM is made of changes: its hardware and settings, its name, its root disk.
 
 use super::{
-    super::{
-        events::Changes,
-        rows,
-        stop::{Halt, Stop},
-        view::View,
-    },
+    super::{events::Changes, rows, stop::Stop, view::View},
     Work, limits,
     vms::{expected, find, fits, name_is_free, stands_on, subject},
 };
 use waifud_model::{
     change::VmChange,
     command::Reply,
-    event::{Change, EventKind},
+    event::EventKind,
     ids::{Generation, VmId},
     name::{BridgeName, VmName},
     node::Node,
@@ -57,7 +52,7 @@ pub(super) fn change(
 }
 
 /// What a VM is made of after a change, if it can be, and what is different then.
-fn outcome(view: View<'_>, before: &Vm, change: &VmChange) -> Result<(VmSpec, Changes), Stop> {
+pub(in super::super) fn outcome(view: View<'_>, before: &Vm, change: &VmChange) -> Result<(VmSpec, Changes), Stop> {
     let spec = change.applied(before)?;
     let node = view.node(before.node)?.ok_or(Reject::NoSuchNode(before.node))?;
     limits::vm(before.id, &spec, &node)?;
@@ -65,19 +60,6 @@ fn outcome(view: View<'_>, before: &Vm, change: &VmChange) -> Result<(VmSpec, Ch
     fits(view, &spec, Some(&before.spec), &node)?;
     let changes = diff(&before.spec, &spec);
     Ok((spec, changes))
-}
-
-/// What would come of a change at this point of the log: for whoever wants to know before it is asked for.
-pub(in super::super) fn trial(
-    view: View<'_>,
-    vm: &Vm,
-    change: &VmChange,
-) -> Result<Result<(VmSpec, Vec<Change>), Reject>, Halt> {
-    match outcome(view, vm, change) {
-        Ok((spec, changes)) => Ok(Ok((spec, changes.into_inner()))),
-        Err(Stop::Reject(reject)) => Ok(Err(reject)),
-        Err(Stop::Halt(halt)) => Err(halt),
-    }
 }
 
 pub(super) fn rename(work: &mut Work<'_>, id: VmId, name: &VmName, expect: Option<Generation>) -> Result<Reply, Stop> {

@@ -30,7 +30,7 @@ use waifud_model::{
     reject::Reject,
     time::Timestamp,
 };
-pub(super) use {changes::trial, nodes::removable, templates::unused};
+pub(super) use {changes::outcome, nodes::removable, templates::unused, vms::settled};
 
 /// The highest feature level that this build knows. A leader must not propose a higher one.
 pub const FEATURE_LEVEL: u32 = 1;

@@ -40,7 +40,14 @@ pub(super) fn expected(vm: &Vm, expect: Option<Generation>) -> Result<(), Reject
 
 pub(super) fn create(work: &mut Work<'_>, create: &CreateVm) -> Result<Reply, Stop> {
     work.standing.at_least(Role::Operator)?;
-    let view = work.view;
+    let vm = create.record(settled(work.view, create)?, work.now);
+    rows::vm::insert(work.db, &vm)?;
+    work.trail.add(subject(&vm), EventKind::Created, born(&vm))?;
+    Ok(Reply::Vm(Box::new(vm)))
+}
+
+/// The address that the new VM gets, if it may be made.
+pub(in super::super) fn settled(view: View<'_>, create: &CreateVm) -> Result<Ipv4Addr, Stop> {
     if view.vm(create.id)?.is_some() {
         return Err(Reject::IdTaken(create.id.to_string()).into());
     }
@@ -54,10 +61,7 @@ pub(super) fn create(work: &mut Work<'_>, create: &CreateVm) -> Result<Reply, St
     limits::vm(create.id, &create.spec, &node)?;
     stands_on(view, &create.spec)?;
     fits(view, &create.spec, None, &node)?;
-    let vm = create.record(address(view, &node)?, work.now);
-    rows::vm::insert(work.db, &vm)?;
-    work.trail.add(subject(&vm), EventKind::Created, born(&vm))?;
-    Ok(Reply::Vm(Box::new(vm)))
+    address(view, &node)
 }
 
 /// Refuses a name that another VM than `own` has.
