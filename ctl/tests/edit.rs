@@ -132,6 +132,17 @@ async fn a_refusal_is_shown_in_the_editor_and_never_becomes_part_of_the_text() {
 }
 
 #[tokio::test]
+async fn keep_or_rerun_is_asked_of_what_can_be_saved() {
+    let (house, store) = (House::new(), store());
+    let mend = "sed -i 's/broken/hostname/; s/vim/nano/' \"$1\"";
+    let ended = house.edit(&store, &[], &["sed -i s/hostname/broken/ \"$1\"", mend], "keep\n").await;
+    assert_eq!((ended.code, store.user_data()), (0, TEXT.replace("vim", "nano")), "{}", ended.out);
+    let (refusal, question) = (ended.out.find("it is not YAML"), ended.out.find("Keep or rerun?"));
+    assert!(refusal.is_some() && refusal < question, "{}", ended.out);
+    assert_eq!(store.kept().taken, [""]);
+}
+
+#[tokio::test]
 async fn what_stays_broken_is_kept_without_our_words() {
     let (house, store) = (House::new(), store());
     let ended = house.edit(&store, &["--rerun"], &["sed -i s/hostname/broken/ \"$1\"", "true"], "").await;

@@ -107,7 +107,7 @@ impl Target for OfCluster {
         }
     }
 
-    async fn decide(&mut self, _: &Context) -> Result<(), Failure> {
+    async fn decide(&mut self, _: &Context, _: &CloudDefaults, _: Generation) -> Result<(), Failure> {
         Ok(())
     }
 

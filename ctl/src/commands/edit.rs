@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use waifud_api::{
     client::IdempotencyKey,
     cloud_init::{CloudInit, CloudInitQuery, CloudInitSaved},
+    problem::ProblemCode,
     user_data::UserDataIn,
 };
 use waifud_model::{ids::Generation, name::VmName};
@@ -156,9 +157,16 @@ impl Target for OfVm {
         documents.user_data = text;
     }
 
-    async fn decide(&mut self, _: &Context) -> Result<(), Failure> {
+    async fn decide(&mut self, context: &Context, documents: &CloudInit, expect: Generation) -> Result<(), Failure> {
         if self.life.is_none() && !self.dry_run {
-            self.life = Some(ask_life().await?);
+            let trial = CloudInitQuery { rerun: false, dry_run: true };
+            let key = IdempotencyKey::random();
+            let tried = context.client.set_cloud_init(&self.name, documents, trial, expect, &key).await;
+            match tried.map_err(Failure::from) {
+                // What was changed in between is met when it is saved.
+                Err(failure) if !edit::is(&failure, ProblemCode::Stale) => return Err(failure),
+                _ => self.life = Some(ask_life().await?),
+            }
         }
         Ok(())
     }

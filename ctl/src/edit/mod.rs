@@ -49,8 +49,14 @@ pub(crate) trait Target {
     fn text<'a>(&self, documents: &'a Self::Documents) -> Option<&'a UserDataIn>;
     /// Puts another text there, or takes it away.
     fn set_text(&self, documents: &mut Self::Documents, text: Option<UserDataIn>);
-    /// Has the person choose what is still open, once it is known that something changes.
-    fn decide(&mut self, context: &Context) -> impl Future<Output = Result<(), Failure>>;
+    /// Has the person choose what is still open, once it is known that something changes; not if the documents would be refused
+    /// anyway.
+    fn decide(
+        &mut self,
+        context: &Context,
+        documents: &Self::Documents,
+        expect: Generation,
+    ) -> impl Future<Output = Result<(), Failure>>;
     /// The documents, and of which generation they are.
     fn read(&self, context: &Context) -> impl Future<Output = Result<(Self::Documents, Generation), Failure>>;
     /// Replaces them, if they still are of this generation.
@@ -77,7 +83,7 @@ pub(crate) async fn at_once<T: Target>(
     if wanted == base && !always {
         return Ok(None);
     }
-    target.decide(context).await?;
+    target.decide(context, &wanted, generation).await?;
     for _ in 0..TRIES {
         match target.save(context, &wanted, generation).await {
             Err(failure) if is(&failure, ProblemCode::Stale) => {
@@ -163,7 +169,6 @@ impl<D: Clone + PartialEq> Work<'_, D> {
             if document.is_none() {
                 confirm::agree(self.context, &format!("The text is empty. Take the {} away?", target.what())).await?;
             }
-            target.decide(self.context).await?;
             match self.save(target, document).await {
                 Err(failure) if is(&failure, ProblemCode::Stale) => self.meet(target, &text).await?,
                 Err(failure) if is_refusal(&failure) => {
@@ -178,12 +183,13 @@ impl<D: Clone + PartialEq> Work<'_, D> {
     /// Saves, and saves again where only something else was changed in between.
     async fn save<T: Target<Documents = D>>(
         &mut self,
-        target: &T,
+        target: &mut T,
         document: Option<UserDataIn>,
     ) -> Result<CloudInitSaved, Failure> {
         for _ in 0..TRIES {
             let mut wanted = self.documents.clone();
             target.set_text(&mut wanted, document.clone());
+            target.decide(self.context, &wanted, self.generation).await?;
             match target.save(self.context, &wanted, self.generation).await {
                 Err(failure) if is(&failure, ProblemCode::Stale) => {
                     let (now, at) = target.read(self.context).await?;
@@ -261,7 +267,8 @@ fn document(text: &str) -> Result<Option<UserDataIn>, String> {
     UserDataIn::new(text.as_bytes().to_vec()).map(Some).map_err(|e| e.to_string())
 }
 
-fn is(failure: &Failure, code: ProblemCode) -> bool {
+/// Is it this refusal?
+pub(crate) fn is(failure: &Failure, code: ProblemCode) -> bool {
     failure.problem().is_some_and(|problem| problem.code == code)
 }
 
