@@ -202,7 +202,7 @@ async fn create_waits_until_the_vm_runs_and_tells_the_phases() {
         template tiny: version 999999999999
         disk 10 GiB
         booted: 10.77.2.14
-        web-1 is ready:  waifuctl ssh web-1"#]]
+        web-1 is ready:  waifuctl console web-1"#]]
     .assert_eq(&without_times.join("\n"));
 }
 

@@ -144,8 +144,14 @@ async fn ready(context: &Context, vm: Vm, until: Option<Until>, wishes: &Wishes)
         Some(Until::Running | Until::Ip) | None => {}
     }
     drop(steps);
-    context.hint(&format!("{} is ready:  waifuctl ssh {}", vm.name, vm.name));
+    context.hint(&format!("{} is ready:  {}", vm.name, way_in(&vm)));
     Ok(vm)
+}
+
+/// How to get into a guest: by ssh, if it was told of somebody to let in.
+fn way_in(vm: &Vm) -> String {
+    let told = vm.user_data.is_some() || !vm.ssh_keys.is_empty();
+    format!("waifuctl {} {}", if told { "ssh" } else { "console" }, vm.name)
 }
 
 /// Waits for the guest itself: until it was seen at its address and, where it was given documents, has asked for them. If the user
