@@ -184,7 +184,7 @@ async fn nft(arguments: &[&str], input: &str) -> Result<(), NetworkError> {
     };
     let output = tokio::time::timeout(PATIENCE, work)
         .await
-        .map_err(|_| failed(std::io::ErrorKind::TimedOut.into()))?
+        .map_err(|_| NetworkError::FirewallHung { after: PATIENCE })?
         .map_err(failed)?;
     if output.status.success() {
         return Ok(());

@@ -172,6 +172,12 @@ pub enum NetworkError {
         /// Why not.
         source: io::Error,
     },
+    /// nft did not end. Whether the filter took effect is unknown; it may be put in force again.
+    #[error("nft did not end within {} s; does another program hold its lock?", after.as_secs())]
+    FirewallHung {
+        /// How long it was given.
+        after: Duration,
+    },
     /// nft refused.
     #[error("nft refuses the guests' packet filter: {said}")]
     Ruleset {
