@@ -102,7 +102,7 @@ impl Watcher {
     async fn live(&mut self) -> Result<(), GossipError> {
         let mut table = self.peers.table();
         let me = self.peers.me();
-        let addr = self.own_address(&mut table, me).await?;
+        let addr = self.own_address(&mut table, me).await;
         let generation = generation::next(self.config.generation_file.clone()).await?;
         let known = KnownIds::default();
         let chitchat = self.spawn(ChitchatId::new(me.to_string(), generation, addr), known.clone()).await?;
@@ -139,10 +139,8 @@ impl Watcher {
                 () = news.notified() => {}
                 // Its sender lives as long as the handle.
                 Ok(()) = liveness.changed() => liveness.mark_unchanged(),
-                changed = table.changed() => {
-                    if changed.is_err() {
-                        return Err(GossipError::Ended("the peer table is gone".into()));
-                    }
+                // Once nobody keeps the table, it stays as it is.
+                Ok(()) = table.changed() => {
                     if table.borrow_and_update().get(&me).map(|peer| peer.addr) != Some(addr) {
                         return Ok(());
                     }
@@ -157,11 +155,16 @@ impl Watcher {
         }
     }
 
-    /// Where this node is reached, as its peers know it too.
-    async fn own_address(&self, table: &mut PeerTableWatch, me: NodeId) -> Result<SocketAddr, GossipError> {
-        let found = table.wait_for(|table| table.contains_key(&me)).await;
-        let addr = found.ok().and_then(|table| table.get(&me).map(|peer| peer.addr));
-        addr.ok_or_else(|| GossipError::Ended("the peer table is gone".into()))
+    /// Where this node is reached, as its peers know it too. Never, if nobody keeps the table any more: the daemon ends.
+    async fn own_address(&self, table: &mut PeerTableWatch, me: NodeId) -> SocketAddr {
+        loop {
+            if let Some(peer) = table.borrow_and_update().get(&me) {
+                return peer.addr;
+            }
+            if table.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
     }
 
     async fn spawn(&self, id: ChitchatId, known: KnownIds) -> Result<ChitchatHandle, GossipError> {
