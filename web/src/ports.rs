@@ -40,8 +40,8 @@ pub trait Observer: Send + Sync + fmt::Debug {
 /// One picture of all nodes, the answering one included.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Observed {
-    /// By node; a node that was never heard is absent.
-    pub nodes: BTreeMap<NodeId, NodeSeen>,
+    /// By node; a node that was never heard is absent. Pictures share what has not changed from one to the next.
+    pub nodes: BTreeMap<NodeId, Arc<NodeSeen>>,
 }
 
 /// What is known of one node by gossip.
@@ -65,10 +65,16 @@ pub struct NodeSeen {
 }
 
 impl Observed {
+    /// The node, heard now or not.
+    #[must_use]
+    pub fn seen(&self, node: NodeId) -> Option<&NodeSeen> {
+        self.nodes.get(&node).map(Arc::as_ref)
+    }
+
     /// The node, if it is heard now.
     #[must_use]
     pub fn alive(&self, node: NodeId) -> Option<&NodeSeen> {
-        self.nodes.get(&node).filter(|seen| seen.alive)
+        self.seen(node).filter(|seen| seen.alive)
     }
 }
 

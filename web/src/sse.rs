@@ -212,6 +212,9 @@ fn difference(before: &Observed, now: &Observed) -> Difference {
     let ids: BTreeSet<NodeId> = before.nodes.keys().chain(now.nodes.keys()).copied().collect();
     for id in ids {
         let (was, is) = (before.nodes.get(&id), now.nodes.get(&id));
+        if was.zip(is).is_some_and(|(was, is)| Arc::ptr_eq(was, is)) {
+            continue;
+        }
         if was.is_some_and(|seen| seen.alive) != is.is_some_and(|seen| seen.alive) {
             found.nodes.insert(id);
         }
@@ -242,7 +245,7 @@ fn name(
     }
     for (owner, id) in &difference.vms {
         if let Some(vm) = view.vm(*id)?.filter(|vm| vm.node == *owner && scope.has(&vm.spec.labels)) {
-            let status = view::vm_status(&vm, now.nodes.get(owner));
+            let status = view::vm_status(&vm, now.seen(*owner));
             seen.push(Seen::Vm { id: *id, name: vm.name, status: status.into() });
         }
     }

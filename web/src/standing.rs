@@ -85,7 +85,7 @@ fn silence(status: &Status, observed: &Observed, now: Timestamp) -> Option<Durat
     let heard = status.voters.iter().filter(|id| hears(status, observed, **id)).count();
     let missing = (status.voters.len() / 2 + 1).checked_sub(heard + 1)?;
     let silent = status.voters.iter().filter(|id| !hears(status, observed, **id));
-    let mut since: Vec<Timestamp> = silent.filter_map(|id| observed.nodes.get(id)).map(|seen| seen.since).collect();
+    let mut since: Vec<Timestamp> = silent.filter_map(|id| observed.seen(*id)).map(|seen| seen.since).collect();
     since.sort_unstable_by(|a, b| b.cmp(a));
     since.get(missing).map(|since| now.since(*since))
 }
@@ -138,7 +138,7 @@ mod tests {
             usage: BTreeMap::new(),
             images: BTreeSet::new(),
         };
-        let observed = Observed { nodes: [(id(2), seen(silent[0])), (id(3), seen(silent[1]))].into() };
+        let observed = Observed { nodes: [(id(2), seen(silent[0]).into()), (id(3), seen(silent[1]).into())].into() };
         of(&status, &observed, Timestamp(10_000))
     }
 

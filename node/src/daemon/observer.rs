@@ -4,12 +4,17 @@
 //! it comes from a newer or a broken peer.
 
 use super::clock;
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 use waifud_gossip::membership::{Gossip, Member, Members, NodeObservations, Observations};
 use waifud_model::{
     digest::Blake3,
+    ids::NodeId,
     observed::{VmObservation, VmUsage, image_key},
     time::Timestamp,
 };
@@ -53,9 +58,9 @@ async fn follow(
     sender: watch::Sender<Arc<Observed>>,
     stop: CancellationToken,
 ) {
-    let anchor = Anchor { instant: Instant::now(), wall: clock::now() };
+    let mut painter = Painter::new(Anchor { instant: Instant::now(), wall: clock::now() });
     loop {
-        let picture = paint(&anchor, &members.borrow_and_update().clone(), &observations.borrow_and_update().clone());
+        let picture = painter.paint(&members.borrow_and_update().clone(), &observations.borrow_and_update().clone());
         sender.send_if_modified(|current| {
             let changed = **current != picture;
             if changed {
@@ -94,9 +99,44 @@ impl Anchor {
     }
 }
 
-fn paint(anchor: &Anchor, members: &Members, observations: &Observations) -> Observed {
-    let nodes = members.iter().map(|(id, member)| (*id, seen(anchor, member, observations.get(id).map(Arc::as_ref))));
-    Observed { nodes: nodes.collect() }
+/// Puts pictures together. Of a node that has told nothing since the last one, that one's part is taken over: most changes are
+/// of one node, and reading what a hundred others tell of their VMs would cost more than all else that happens on an idle one.
+struct Painter {
+    anchor: Anchor,
+    last: BTreeMap<NodeId, Part>,
+}
+
+/// A node's part of a picture, and what it was made of.
+struct Part {
+    member: Member,
+    published: Option<Arc<NodeObservations>>,
+    seen: Arc<NodeSeen>,
+}
+
+impl Painter {
+    const fn new(anchor: Anchor) -> Self {
+        Self { anchor, last: BTreeMap::new() }
+    }
+
+    fn paint(&mut self, members: &Members, observations: &Observations) -> Observed {
+        let mut last = std::mem::take(&mut self.last);
+        for (id, member) in members {
+            let published = observations.get(id);
+            let part = last.remove(id).filter(|part| part.is_of(member, published)).unwrap_or_else(|| Part {
+                member: member.clone(),
+                published: published.cloned(),
+                seen: Arc::new(seen(&self.anchor, member, published.map(Arc::as_ref))),
+            });
+            self.last.insert(*id, part);
+        }
+        Observed { nodes: self.last.iter().map(|(id, part)| (*id, Arc::clone(&part.seen))).collect() }
+    }
+}
+
+impl Part {
+    fn is_of(&self, member: &Member, published: Option<&Arc<NodeObservations>>) -> bool {
+        self.member == *member && self.published.as_ref().map(Arc::as_ptr) == published.map(Arc::as_ptr)
+    }
 }
 
 fn seen(anchor: &Anchor, member: &Member, published: Option<&NodeObservations>) -> NodeSeen {
@@ -132,6 +172,29 @@ mod tests {
         assert_eq!(anchor.wall(anchor.instant), Timestamp(20_000));
         assert_eq!(anchor.wall(anchor.instant + Duration::from_secs(1)), Timestamp(21_000));
         assert_eq!(anchor.wall(anchor.instant - Duration::from_secs(1)), Timestamp(19_000));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_what_changed_is_painted_again() {
+        let now = Instant::now();
+        let ids = [1, 2].map(NodeId::from_random);
+        let member = |alive| Member { addr: ([127, 0, 0, 1], 7443).into(), alive, since: now };
+        let mut members: Members = ids.map(|id| (id, member(true))).into();
+        let mut observations: Observations = ids.map(|id| (id, Arc::default())).into();
+        let mut painter = Painter::new(Anchor { instant: now, wall: Timestamp(20_000) });
+        let mut last = painter.paint(&members, &observations);
+        let mut kept = |members: &Members, observations: &Observations| {
+            let next = painter.paint(members, observations);
+            let before = std::mem::replace(&mut last, next);
+            ids.map(|id| last.nodes.get(&id).is_some_and(|part| Arc::ptr_eq(part, &before.nodes[&id])))
+        };
+        assert_eq!(kept(&members, &observations), [true, true]);
+        observations.insert(ids[1], Arc::default());
+        assert_eq!(kept(&members, &observations), [true, false]);
+        members.insert(ids[0], member(false));
+        assert_eq!(kept(&members, &observations), [false, true]);
+        members.remove(&ids[1]);
+        assert_eq!(kept(&members, &observations), [true, false]);
     }
 
     #[test]

@@ -34,7 +34,7 @@ impl Field {
             capacity: node.capacity.clone(),
             reserved: self.reserved.get(&node.id).copied().unwrap_or_default(),
             labels: node.labels.clone(),
-            has_template: observed.nodes.get(&node.id).is_some_and(|seen| seen.images.contains(&version)),
+            has_template: observed.seen(node.id).is_some_and(|seen| seen.images.contains(&version)),
             group_count: 0,
         };
         self.nodes.iter().map(candidate).collect()

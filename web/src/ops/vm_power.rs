@@ -100,7 +100,7 @@ pub(crate) async fn power(
 /// Has its guest died, and will its owner not start it again by itself? The record says of such a VM that it shall run, so that
 /// wishing for it once more would change nothing. Only a newer record gets it up, and so it cannot run behind our back.
 fn lies_down(app: &App, vm: &Vm) -> bool {
-    let owner = app.observed().nodes.get(&vm.node).and_then(|node| node.vms.get(&vm.id).copied());
+    let owner = app.observed().seen(vm.node).and_then(|node| node.vms.get(&vm.id).copied());
     vm.desired == Desired::Running
         && vm.spec.restart == RestartPolicy::Never
         && owner.is_some_and(|seen| seen.state == VmState::Crashed && seen.generation == vm.generation)

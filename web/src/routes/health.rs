@@ -68,7 +68,7 @@ async fn missing(app: &App) -> Vec<(&'static str, Failure)> {
         None => missing.push(("leader", Failure::Propose(ProposeError::NoLeaderYet))),
         // What the leader was last heard to have applied is some moments old, so this never asks too much.
         Some(leader) => {
-            let wanted = observed.nodes.get(&leader).and_then(|leader| leader.applied).unwrap_or(0);
+            let wanted = observed.seen(leader).and_then(|leader| leader.applied).unwrap_or(0);
             if wanted > status.applied.saturating_add(BEHIND) {
                 missing.push(("caught_up", Failure::Behind { wanted, applied: status.applied }));
             }

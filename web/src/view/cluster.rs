@@ -45,7 +45,7 @@ pub(crate) async fn status(
 }
 
 fn member(node: &Node, status: &Status, observed: &Observed) -> Member {
-    let seen = observed.nodes.get(&node.id);
+    let seen = observed.seen(node.id);
     let here = node.id == status.node;
     Member {
         name: node.name.clone(),
@@ -84,7 +84,7 @@ fn advice(
         });
     }
     for node in nodes.iter().filter(|node| node.id != status.node) {
-        let seen = observed.nodes.get(&node.id);
+        let seen = observed.seen(node.id);
         if !seen.is_some_and(|seen| seen.alive) {
             found.push(silent(node, seen, reserved.get(&node.id).map_or(0, |reserved| reserved.vms)));
         }

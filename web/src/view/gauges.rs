@@ -26,7 +26,7 @@ pub(crate) async fn gauges(app: &App, list: &VmList) -> Result<Gauges, Failure> 
         ..Gauges::default()
     };
     for vm in records.vms() {
-        let seen = view::vm_status(vm, observed.nodes.get(&vm.node));
+        let seen = view::vm_status(vm, observed.seen(vm.node));
         let state = if seen.silent.is_some() { VmState::Unknown } else { seen.state };
         *gauges.vms.entry(state.to_string()).or_default() += 1;
     }

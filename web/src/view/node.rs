@@ -57,7 +57,7 @@ pub(crate) fn find(view: &View<'_>, name: &NodeName) -> Result<Result<Node, Miss
 }
 
 fn show(node: &Node, reserved: &Reserved, status: &Status, observed: &Observed) -> wire::Node {
-    let seen = observed.nodes.get(&node.id);
+    let seen = observed.seen(node.id);
     let capacity = &node.capacity;
     wire::Node {
         name: node.name.clone(),

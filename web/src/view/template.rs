@@ -39,7 +39,7 @@ impl Context {
     }
 
     fn show(&self, version: &TemplateVersion, vms: u32, observed: &Observed) -> wire::TemplateVersion {
-        let holds = |id: &NodeId| observed.nodes.get(id).is_some_and(|seen| seen.images.contains(&version.version));
+        let holds = |id: &NodeId| observed.seen(*id).is_some_and(|seen| seen.images.contains(&version.version));
         let mut nodes: Vec<NodeName> =
             self.nodes.iter().filter(|(id, _)| holds(id)).map(|(_, name)| name.clone()).collect();
         nodes.sort();

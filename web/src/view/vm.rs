@@ -77,7 +77,7 @@ fn merge_with(
         id: vm.id,
         name: vm.name.clone(),
         node,
-        status: status(vm, observed.nodes.get(&vm.node)),
+        status: status(vm, observed.seen(vm.node)),
         desired: vm.desired,
         phase: vm.phase,
         cpus: vm.spec.cpus,

@@ -2,7 +2,10 @@
 
 use crate::house::{Answer, House, delete, get, node_id};
 use expect_test::expect;
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 use waifud_model::token::Role;
 
 #[tokio::test]
@@ -184,7 +187,9 @@ async fn a_node_that_is_behind_is_not_ready() {
     let node = house.nodes.iter().find(|node| node.app.node != leader).unwrap();
     assert_eq!(node.get("/readyz").await.text(), "ready\n");
     let applied = node.consensus.applied().borrow().index;
-    let hear = |applied: u64| node.see(|observed| observed.nodes.get_mut(&leader).unwrap().applied = Some(applied));
+    let hear = |applied: u64| {
+        node.see(|observed| Arc::make_mut(observed.nodes.get_mut(&leader).unwrap()).applied = Some(applied));
+    };
     hear(applied + 1_000_000);
     let behind = node.get("/readyz").await;
     assert_eq!((behind.status.as_u16(), behind.problem().errors[0].field.as_str()), (503, "caught_up"));

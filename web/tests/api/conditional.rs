@@ -7,6 +7,7 @@ use axum::body::Body;
 use expect_test::expect;
 use http::{HeaderValue, Method, Request, StatusCode};
 use serde_json::Value;
+use std::sync::Arc;
 use waifud_model::mesh::MeshKey;
 
 /// How often a path is asked anew whose answer moved between two questions.
@@ -148,7 +149,9 @@ async fn what_was_seen_may_be_changed_once() {
     let house = furnished().await;
     let node = &house.nodes[0];
     let seen = node.get("/api/v1/nodes/n1").await.header("etag").to_owned();
-    node.see(|observed| observed.nodes.values_mut().for_each(|node| node.version = Some("9.9.9".to_owned())));
+    node.see(|observed| {
+        observed.nodes.values_mut().for_each(|node| Arc::make_mut(node).version = Some("9.9.9".to_owned()));
+    });
     assert_eq!(node.get("/api/v1/nodes/n1").await.header("etag"), seen, "what is observed changes no tag");
     let label = |rack: &str| json(Method::PATCH, "/api/v1/nodes/n1", &format!(r#"{{"labels":{{"rack":"{rack}"}}}}"#));
     let mut first = label("a");

@@ -1,7 +1,10 @@
 //! Long lists: any node tells a thousand VMs at once, always as they are, and in a time that is printed.
 
 use crate::house::{House, NOW, get};
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 use waifud_api::vm::Vm;
 use waifud_model::{
     ids::Generation,
@@ -79,7 +82,7 @@ async fn a_list_is_kept_only_while_it_is_true() {
     let told = VmObservation::new(VmState::Running, Generation(1), NOW);
     far.see(|observed| {
         for node in observed.nodes.values_mut() {
-            node.vms.insert(vm.id, told);
+            Arc::make_mut(node).vms.insert(vm.id, told);
         }
     });
     let seen = list(&made).await;

@@ -207,7 +207,7 @@ impl House {
             node.liveness.send_modify(|liveness| liveness.alive = BTreeSet::from([node_id(n)]));
             node.see(|observed| {
                 for other in others {
-                    let seen = observed.nodes.get_mut(&node_id(other)).unwrap();
+                    let seen = Arc::make_mut(observed.nodes.get_mut(&node_id(other)).unwrap());
                     (seen.alive, seen.since) = (false, Timestamp(NOW.0 - 5_000));
                 }
             });
@@ -254,7 +254,7 @@ impl Node {
             usage: BTreeMap::new(),
             images: BTreeSet::new(),
         };
-        let observed = Observed { nodes: all.iter().map(|id| (*id, seen(true))).collect() };
+        let observed = Observed { nodes: all.iter().map(|id| (*id, Arc::new(seen(true)))).collect() };
         let observed = watch::Sender::new(Arc::new(observed));
         let images = Arc::new(FakeImages::default());
         let tasks = Arc::new(FakeTasks::default());
@@ -312,7 +312,7 @@ impl Node {
     /// Lets this node hear the owner `n` tell of a VM.
     pub(crate) fn hear_of(&self, n: u64, vm: VmId, told: VmObservation) {
         self.see(|observed| {
-            observed.nodes.get_mut(&node_id(n)).unwrap().vms.insert(vm, told);
+            Arc::make_mut(observed.nodes.get_mut(&node_id(n)).unwrap()).vms.insert(vm, told);
         });
     }
 
