@@ -142,14 +142,18 @@ pub(crate) fn seal(
         body,
     ]);
     let Some(value) = headers.get(HEADER) else {
-        let key = hex(&draw::<16>(random));
-        return Ok(RequestKey { key, body, origin: Origin::Internal });
+        return Ok(fresh(random, body));
     };
     let key = value.to_str().ok().filter(|k| (1..=KEY_MAX).contains(&k.len())).ok_or_else(|| Failure::Header {
         name: "Idempotency-Key",
         why: format!("it must be 1 to {KEY_MAX} printable ASCII characters; a fresh UUID for each request is best"),
     })?;
     Ok(RequestKey { key: key.to_owned(), body, origin: Origin::Client })
+}
+
+/// A key that nobody else has.
+pub(crate) fn fresh(random: &dyn Random, body: Blake3) -> RequestKey {
+    RequestKey { key: hex(&draw::<16>(random)), body, origin: Origin::Internal }
 }
 
 /// One digest over parts that cannot run into each other.

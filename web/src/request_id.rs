@@ -9,6 +9,7 @@ use crate::{
 };
 use http::{HeaderMap, HeaderValue};
 use std::future::Future;
+use tracing::Instrument as _;
 use waifud_api::headers::REQUEST_ID;
 
 /// Longest id that is taken over from a client: it stands in every line of the log that is about the request.
@@ -45,6 +46,18 @@ pub(crate) fn put(headers: &mut HeaderMap, id: &str) {
 /// Does `work` for the request of this id.
 pub(crate) async fn within<T>(id: String, work: impl Future<Output = T>) -> T {
     CURRENT.scope(id, work).await
+}
+
+/// Has `work` go on by itself when the request that this task answers is long answered; it has its id and stands in its span.
+pub(crate) fn spawn(work: impl Future<Output = ()> + Send + 'static) {
+    let id = current();
+    let work = async move {
+        match id {
+            Some(id) => within(id, work).await,
+            None => work.await,
+        }
+    };
+    tokio::spawn(work.in_current_span());
 }
 
 /// The id of the request that this task answers; none outside of one.

@@ -13,7 +13,7 @@ use crate::{
     template::TemplateVersion,
     time::Timestamp,
     token::{ApiToken, JoinToken},
-    vm::{Desired, ImageRef, Mac, Phase, Vm, VmSpec},
+    vm::{Console, Desired, ImageRef, Mac, Phase, Vm, VmSpec},
 };
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
@@ -253,6 +253,13 @@ pub enum Command {
     ConfirmVmGone {
         /// Which.
         vm: VmId,
+    },
+    /// Somebody has opened a console of a VM: told, and nothing else.
+    OpenConsole {
+        /// Whose.
+        vm: VmId,
+        /// Which.
+        console: Console,
     },
     /// A new version of a template; the template comes to be with its first.
     AddTemplateVersion(Box<TemplateVersion>),

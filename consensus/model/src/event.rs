@@ -191,6 +191,8 @@ pub enum EventKind {
     Crashed,
     /// Observed by the owner: the desired state could not be reached; `changes` holds the error.
     Failed,
+    /// Somebody opened a console of it; `changes` tells which.
+    Opened,
 }
 
 /// One field, before and after.

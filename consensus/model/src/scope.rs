@@ -69,7 +69,8 @@ impl Command {
             | Self::RenameVm { vm, .. }
             | Self::ReinitVm { vm, .. }
             | Self::DeleteVm { vm, .. }
-            | Self::ConfirmVmGone { vm } => Target::Vm(*vm),
+            | Self::ConfirmVmGone { vm }
+            | Self::OpenConsole { vm, .. } => Target::Vm(*vm),
             Self::SetCloudInit(set) => Target::Vm(set.vm),
             Self::InitCluster(_)
             | Self::AddNode(_)

@@ -32,6 +32,7 @@ impl Command {
             Self::RemoveNetPeer(_) => "remove_net_peer",
             Self::DeleteVm { .. } => "delete_vm",
             Self::ConfirmVmGone { .. } => "confirm_vm_gone",
+            Self::OpenConsole { .. } => "open_console",
             Self::AddTemplateVersion(_) => "add_template_version",
             Self::DeleteTemplate { .. } => "delete_template",
             Self::ReportVmEvents(_) => "report_vm_events",

@@ -135,6 +135,28 @@ pub enum Desired {
     Paused,
 }
 
+/// A console of a VM, and what it was opened for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Console {
+    /// The serial port, to write to as well.
+    Serial,
+    /// The serial port, only to be read.
+    SerialReadOnly,
+    /// The screen, with keyboard and mouse.
+    Screen,
+}
+
+impl fmt::Display for Console {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Serial => "serial",
+            Self::SerialReadOnly => "serial (read only)",
+            Self::Screen => "screen",
+        })
+    }
+}
+
 /// Is the VM here to stay?
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

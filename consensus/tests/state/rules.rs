@@ -4,14 +4,14 @@ use crate::fixture::*;
 use waifud_consensus::state::{EventQuery, Halt, ReadError, View};
 use waifud_model::{
     command::{Actor, AddNode, Command, NewNode, Origin, Reply, VmReport},
-    event::{Event, EventKind},
+    event::{Change, Event, EventKind, Subject},
     ids::Generation,
     name::VmName,
     reject::Reject,
     size::ByteSize,
     time::Timestamp,
     token::{JoinToken, Role},
-    vm::{Desired, RestartPolicy, Vm},
+    vm::{Console, Desired, RestartPolicy, Vm},
 };
 
 fn made(bench: &mut Bench, command: Command) -> Vm {
@@ -192,6 +192,33 @@ fn reports_are_of_the_owner_and_their_errors_are_cut() {
     let gone = Command::ReportVmEvents(vec![self::report(9, EventKind::Stopped, 1, false)]);
     assert_eq!(bench.by(Actor::Node(node_id(0)), gone).unwrap().reply, Reply::Done);
     assert_eq!(bench.view().events(&EventQuery::last(1)).unwrap(), [event], "nothing is said about a VM that is gone");
+}
+
+#[test]
+fn a_console_that_is_opened_is_an_event_and_changes_nothing() {
+    let mut bench = Bench::cluster(2);
+    let vm = made(&mut bench, create(1, 0));
+    bench.done(Command::CreateApiToken(Box::new(api_token(30, Role::Operator))));
+    bench.done(Command::CreateApiToken(Box::new(api_token(31, Role::Viewer))));
+    let (operator, viewer) = (Actor::Token(token_id(30)), Actor::Token(token_id(31)));
+    let open = |n, console| Command::OpenConsole { vm: vm_id(n), console };
+    assert_eq!(bench.by(operator.clone(), open(2, Console::Screen)), Err(Reject::NoSuchVm(vm_id(2))));
+    // Nodes look at none, not even at those of their own VMs.
+    for other in [viewer, Actor::Node(node_id(0))] {
+        let refused = bench.by(other, open(1, Console::Screen));
+        assert_eq!(refused, Err(Reject::NotAllowed { needed: Role::Operator }));
+    }
+    for (console, told) in
+        [(Console::Serial, "serial"), (Console::SerialReadOnly, "serial (read only)"), (Console::Screen, "screen")]
+    {
+        assert_eq!(bench.by(operator.clone(), open(1, console)).unwrap().reply, Reply::Vm(Box::new(vm.clone())));
+        let event = bench.view().events(&EventQuery::last(1)).unwrap().remove(0);
+        assert_eq!((&event.actor, event.kind), (&operator, EventKind::Opened));
+        assert_eq!((event.subject, event.command.as_str()), (Subject::Vm(vm.id, vm.name.clone()), "open_console"));
+        let change = Change { field: "console".to_owned(), old: None, new: Some(told.to_owned()) };
+        assert_eq!(event.changes, [change]);
+    }
+    assert_eq!(bench.view().vm(vm.id).unwrap(), Some(vm));
 }
 
 #[test]

@@ -18,7 +18,7 @@ use waifud_model::{
     template::{ImageFormat, TemplateVersion},
     time::Timestamp,
     token::{ApiToken, JoinToken, Role},
-    vm::{Desired, ImageRef, RestartPolicy, VmSpec},
+    vm::{Console, Desired, ImageRef, RestartPolicy, VmSpec},
 };
 
 /// The token that is for some VMs only.
@@ -140,7 +140,7 @@ fn reports() -> impl Strategy<Value = VmReport> {
     let kinds = prop_oneof![
         8 => Just(EventKind::Stopped),
         4 => select(vec![EventKind::Started, EventKind::Crashed, EventKind::Failed]),
-        1 => select(vec![EventKind::Created, EventKind::Deleted]),
+        1 => select(vec![EventKind::Created, EventKind::Deleted, EventKind::Opened]),
     ];
     (0..6_u8, kinds, 1..4_u64, any::<bool>(), option::of(Just("ä".repeat(700)))).prop_map(
         |(vm, kind, generation, by_guest, detail)| VmReport { detail, ..report(vm, kind, generation, by_guest) },
@@ -206,6 +206,8 @@ fn commands() -> impl Strategy<Value = Command> {
         1 => node().prop_map(|node| Command::SetNodeLabels { node, labels: label_patch() }),
         8 => (vm(), generations()).prop_map(|(vm, expect)| Command::DeleteVm { vm, expect }),
         5 => vm().prop_map(|vm| Command::ConfirmVmGone { vm }),
+        2 => (vm(), select(vec![Console::Serial, Console::SerialReadOnly, Console::Screen]))
+            .prop_map(|(vm, console)| Command::OpenConsole { vm, console }),
         4 => vec(reports(), 0..4).prop_map(Command::ReportVmEvents),
         3 => templates,
         2 => (0..2_u8, option::of(0..3_u8)).prop_map(|(t, v)| Command::DeleteTemplate { template: template(t), version: v.map(version) }),

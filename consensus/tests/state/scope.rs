@@ -12,7 +12,7 @@ use waifud_model::{
     reject::Reject,
     scope::Scope,
     token::{ApiToken, Role},
-    vm::{Desired, VmSpec},
+    vm::{Console, Desired, VmSpec},
 };
 
 const TOKEN: u8 = 60;
@@ -52,6 +52,7 @@ fn verbs(n: u8) -> Vec<Command> {
         Command::RenameVm { vm, name: vm_name(90), expect },
         Command::ReinitVm { vm, image: spec().image, expect },
         Command::SetCloudInit(Box::new(SetCloudInit { vm, cloud_init, rerun: false, expect })),
+        Command::OpenConsole { vm, console: Console::Serial },
         Command::DeleteVm { vm, expect },
     ]
 }

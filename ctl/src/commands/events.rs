@@ -36,7 +36,7 @@ pub(crate) struct Args {
     /// How many at most [default: 100; all with --since]
     #[arg(long, value_name = "COUNT", value_parser = one_or_more)]
     limit: Option<u32>,
-    /// Only these kinds: created, changed, deleting, deleted, started, stopped, crashed, failed
+    /// Only these kinds: created, changed, deleting, deleted, started, stopped, crashed, failed, opened
     #[arg(long, value_name = "KIND[,KIND…]")]
     kind: Option<Kinds>,
     /// Only about this: vm, vm/web-1

@@ -28,10 +28,13 @@ pub(crate) struct Args {
 
 /// The arguments of `audit`.
 #[derive(Debug, clap::Args)]
-#[command(before_help = "Examples:
+#[command(
+    before_help = "Examples:
   waifuctl audit --since 1d
   waifuctl audit --to vm/web-1
-  waifuctl audit --by uid:1000@n1 -o csv")]
+  waifuctl audit --by uid:1000@n1 -o csv",
+    after_help = "What people did, on whatever node: what they changed, and whose console or screen they opened."
+)]
 pub(crate) struct AuditArgs {
     /// From when on: a time, a span before now (1h), or an event (812.0)
     #[arg(long, value_name = "WHEN")]

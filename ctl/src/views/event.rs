@@ -44,6 +44,7 @@ pub(super) const fn word(kind: EventKind) -> (&'static str, Tone) {
         EventKind::Stopped => ("stopped", Tone::Plain),
         EventKind::Crashed => ("crashed", Tone::Bad),
         EventKind::Failed => ("failed", Tone::Bad),
+        EventKind::Opened => ("opened", Tone::Plain),
     }
 }
 

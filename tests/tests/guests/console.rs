@@ -33,6 +33,7 @@ async fn any_node_leads_to_a_guest_s_console_screen_and_log() -> Result<()> {
     a_screen_answers(&cluster)?;
     on_a_terminal(&cluster)?;
     in_a_pipe(&cluster)?;
+    who_opened_them_is_in_the_audit_trail(&cluster)?;
     a_console_outlives_libvirtd_and_comes_back_with_its_guest(&cluster, &guest).await?;
     logs_of_lives(&cluster, &guest)?;
     logs_are_bounded(&cluster, &guest)?;
@@ -248,6 +249,16 @@ fn in_a_pipe(cluster: &Cluster) -> Result<()> {
     assert!(out.contains("\nonetwo\n") && out.contains("\nthreefour\n"), "{out:?}");
     assert!(!out.contains('\x1b') && !out.contains('\r'), "{out:?}");
     assert!(err.contains("This is the console of web-1"), "{err:?}");
+    Ok(())
+}
+
+/// Read on a node that they did not come by.
+fn who_opened_them_is_in_the_audit_trail(cluster: &Cluster) -> Result<()> {
+    for console in ["serial", "screen"] {
+        let opening = format!("\tuid 0 on n3\tadmin\topen_console\tvm/web-1\topened console={console}\n");
+        let audit = || ctl(cluster, 1, &["audit", "--to", "vm/web-1"]).ok();
+        eventually(&format!("who opened the {console}"), SOON, || audit().filter(|told| told.contains(&opening)))?;
+    }
     Ok(())
 }
 

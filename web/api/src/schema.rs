@@ -97,7 +97,7 @@ words_of!(
 words_of!(
     /// [`waifud_model::event::EventKind`].
     EventKind = waifud_model::event::EventKind {
-        Created, Changed, Deleting, Deleted, Started, Stopped, Crashed, Failed
+        Created, Changed, Deleting, Deleted, Started, Stopped, Crashed, Failed, Opened
     }
 );
 words_of!(

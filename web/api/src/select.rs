@@ -190,7 +190,7 @@ pub struct Kinds(pub Vec<EventKind>);
 /// A text that is no list of kinds of events.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{0:?} is no kind of event; there are created, changed, deleting, deleted, started, stopped, crashed and failed"
+    "{0:?} is no kind of event; there are created, changed, deleting, deleted, started, stopped, crashed, failed and opened"
 )]
 pub struct KindsError(String);
 

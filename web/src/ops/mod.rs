@@ -6,6 +6,7 @@
 //! what only looks taken; and a repetition must reach apply, which remembers the first one's reply.
 
 pub(crate) mod cloud_init_set;
+pub(crate) mod console_open;
 mod documents;
 pub(crate) mod join_token_create;
 pub(crate) mod net_peer_change;

@@ -5,6 +5,7 @@ use crate::{
     caller::VmOperator,
     console::{self, HYPERVISOR_WITHIN, Place, Reader, Viewer, pass_on},
     extract::{Path, Query},
+    ops::console_open,
     problem::Failure,
 };
 use axum::{
@@ -18,13 +19,13 @@ use waifud_api::{
     console::{ConsoleQuery, LOG_OFFSET, LogsQuery, VNC_PROTOCOL},
     problem::Problem,
 };
-use waifud_model::name::VmName;
+use waifud_model::{name::VmName, vm::Console};
 
 /// Longest frame from a viewer: a large paste, in pieces.
 const FRAME_MAX: usize = 1 << 20;
 
 /// The serial console, as a WebSocket: binary frames are bytes both ways, text frames are JSON (`FromConsole` to the viewer,
-/// `ToConsole` from it). Several may read, one writes.
+/// `ToConsole` from it). Several may read, one writes. That it is opened is an event of the VM.
 #[utoipa::path(get, path = "/api/v1/vms/{name}/console", tag = "vms", params(("name" = String, Path), ConsoleQuery),
     responses((status = 101, description = "The connection is a WebSocket from here on"),
         (status = 409, description = "The guest is off", body = Problem, content_type = "application/problem+json"),
@@ -45,7 +46,7 @@ pub(super) async fn console(
     let ConsoleQuery { take, read_only, replay } = query;
     let viewer = Viewer { vm: vm.name.clone(), who: caller.actor.to_string(), take, read_only, replay };
     let attached = opened(&vm.name, app.consoles.attach(vm.id, viewer)).await?;
-    tracing::info!(vm = %vm.name, who = %caller.actor, "a console is opened");
+    console_open::tell(&app, &caller, &vm, if read_only { Console::SerialReadOnly } else { Console::Serial });
     let reader = Reader::new(&app, caller, vm.id);
     Ok(socket
         .max_message_size(FRAME_MAX)
@@ -53,7 +54,7 @@ pub(super) async fn console(
 }
 
 /// The screen, as a WebSocket whose binary frames are the bytes of RFB (RFC 6143), without a password. For noVNC, and for
-/// `waifuctl vnc`.
+/// `waifuctl vnc`. That it is opened is an event of the VM.
 #[utoipa::path(get, path = "/api/v1/vms/{name}/vnc", tag = "vms", params(("name" = String, Path)),
     responses((status = 101, description = "The connection is a WebSocket from here on"),
         (status = 409, description = "The guest is off", body = Problem, content_type = "application/problem+json"),
@@ -71,7 +72,7 @@ pub(super) async fn vnc(
     }
     let socket = console::upgrade(&mut request.into_parts().0).await?;
     let line = opened(&vm.name, app.consoles.screen(vm.id)).await?;
-    tracing::info!(vm = %vm.name, who = %caller.actor, "a screen is opened");
+    console_open::tell(&app, &caller, &vm, Console::Screen);
     let reader = Reader::new(&app, caller, vm.id);
     Ok(socket
         .protocols([VNC_PROTOCOL])

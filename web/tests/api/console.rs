@@ -1,7 +1,8 @@
 //! Consoles, through nodes that own the VM and through others.
 
-use super::house::{Answer, Answers, DEADLINE, House, LOG, Node, delete, get};
+use super::house::{Answer, Answers, DEADLINE, House, LOG, Log, Node, delete, get};
 use axum::body::Body;
+use expect_test::expect;
 use futures::{SinkExt, StreamExt};
 use http::{Request, Response, StatusCode};
 use http_body_util::BodyExt as _;
@@ -110,6 +111,82 @@ async fn any_node_opens_the_console_of_any_vm() {
             let Message::Close(Some(close)) = next(&mut socket).await else { panic!("no farewell from n{n}") };
             assert_eq!(close.code, CloseCode::Away, "connect again: the console is not over");
         }
+    }
+}
+
+/// Waits until the audit trail of this node has so many openings of consoles of vm-1, and gives them.
+async fn openings(node: &Node, count: usize) -> Vec<String> {
+    let mut applied = node.consensus.applied();
+    let found = timeout(DEADLINE, async {
+        loop {
+            let answer = node.get("/api/v1/audit?subject=vm/vm-1").await.json();
+            let entries = answer.as_array().unwrap().iter().filter(|entry| entry["command"] == "open_console");
+            let openings: Vec<String> = entries
+                .map(|entry| {
+                    let effect = &entry["effects"][0];
+                    let who = [&entry["actor"], &entry["role"], &effect["kind"], &effect["changes"]];
+                    who.map(ToString::to_string).join(" ")
+                })
+                .collect();
+            if openings.len() >= count {
+                return openings;
+            }
+            applied.changed().await.unwrap();
+        }
+    });
+    found.await.expect("the openings in time")
+}
+
+#[tokio::test]
+async fn who_opens_a_console_is_in_the_audit_trail_wherever_it_is_read() {
+    let house = house().await;
+    let [n1, n2, n3] = &house.nodes[..] else { panic!("three nodes") };
+    let created = n1.post("/api/v1/tokens", r#"{"role":"operator"}"#).await.json();
+    let id = created["info"]["id"].as_str().unwrap();
+    let actor = Actor::Token(id.parse().unwrap());
+    let bearer = Caller { actor, role: token::Role::Operator, scope: Scope::default() };
+
+    // Neither of these opens any.
+    refused(n3, token::Role::Viewer, handshake("/api/v1/vms/vm-1/console")).await;
+    *n2.consoles.answers.lock().unwrap() = Answers::Off;
+    refused(n3, token::Role::Operator, handshake("/api/v1/vms/vm-1/console")).await;
+    *n2.consoles.answers.lock().unwrap() = Answers::Opens;
+
+    // The owner is n2. Who comes again under the same key has opened it again.
+    for count in [1, 2] {
+        let keyed = handshake("/api/v1/vms/vm-1/console").header("idempotency-key", "k");
+        taken(ask(n2, token::Role::Operator, keyed).await).await;
+        openings(n1, count).await;
+    }
+    open(n3, "/api/v1/vms/vm-1/console?read_only=true").await;
+    openings(n1, 3).await;
+    taken(ask_as(n3, bearer, handshake("/api/v1/vms/vm-1/vnc")).await).await;
+    expect![[r#"
+        {"kind":"local","node":"n2","uid":7} "admin" "opened" [{"field":"console","new":"serial","old":null}]
+        {"kind":"local","node":"n2","uid":7} "admin" "opened" [{"field":"console","new":"serial","old":null}]
+        {"kind":"local","node":"n3","uid":7} "admin" "opened" [{"field":"console","new":"serial (read only)","old":null}]
+        {"id":"ID","kind":"token"} "operator" "opened" [{"field":"console","new":"screen","old":null}]"#]]
+    .assert_eq(&openings(n1, 4).await.join("\n").replace(id, "ID"));
+}
+
+#[tokio::test]
+async fn an_opening_that_the_cluster_cannot_be_told_of_stands_in_the_log() {
+    let house = house().await;
+    let (mut lines, _guard) = Log::here();
+    house.cut();
+    let mut socket = open(&house.nodes[0], "/api/v1/vms/vm-0/console").await;
+    next(&mut socket).await;
+    let line = timeout(DEADLINE, async {
+        loop {
+            let line = lines.recv().await.unwrap();
+            if line.contains("the cluster does not know") {
+                return line;
+            }
+        }
+    });
+    let (line, who) = (line.await.expect("a line in time"), Actor::Local { node: house.nodes[0].app.node, uid: 7 });
+    for told in ["WARN", "vm=vm-0", &format!("who={who}"), "console=serial", "path=\"/api/v1/vms/vm-0/console\""] {
+        assert!(line.contains(told), "{told}: {line}");
     }
 }
 

@@ -145,6 +145,7 @@ fn dispatch(work: &mut Work<'_>, command: &Command) -> Result<Reply, Stop> {
         Command::RemoveNetPeer(name) => net_peers::remove(work, name),
         Command::DeleteVm { vm, expect } => vms::delete(work, *vm, *expect),
         Command::ConfirmVmGone { vm } => vms::confirm_gone(work, *vm),
+        Command::OpenConsole { vm, console } => vms::open_console(work, *vm, *console),
         Command::AddTemplateVersion(version) => templates::add(work, version),
         Command::DeleteTemplate { template, version } => templates::delete(work, template, *version),
         Command::ReportVmEvents(reports) => reports::take(work, reports),

@@ -17,7 +17,7 @@ use waifud_model::{
     reject::{Reject, Resource},
     template::{ImageFormat, TemplateVersion},
     token::Role,
-    vm::{ImageRef, Phase, Vm, VmSpec},
+    vm::{Console, ImageRef, Phase, Vm, VmSpec},
 };
 
 pub(super) fn subject(vm: &Vm) -> Subject {
@@ -172,6 +172,14 @@ pub(super) fn delete(work: &mut Work<'_>, id: VmId, expect: Option<Generation>) 
     rows::vm::update_wish(work.db, &vm)?;
     let changes = Changes::none().diff("phase", &before.word(), &vm.phase.word());
     work.trail.add(subject(&vm), EventKind::Deleting, changes)?;
+    Ok(Reply::Vm(Box::new(vm)))
+}
+
+/// It is open by then, whatever is said here: a VM that is being deleted has been looked at too.
+pub(super) fn open_console(work: &mut Work<'_>, id: VmId, console: Console) -> Result<Reply, Stop> {
+    work.standing.at_least(Role::Operator)?;
+    let vm = find(work.view, id)?;
+    work.trail.add(subject(&vm), EventKind::Opened, Changes::none().set("console", console))?;
     Ok(Reply::Vm(Box::new(vm)))
 }
 

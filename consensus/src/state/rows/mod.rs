@@ -179,6 +179,7 @@ impl Word for EventKind {
         Self::Stopped,
         Self::Crashed,
         Self::Failed,
+        Self::Opened,
     ];
 
     fn word(self) -> &'static str {
@@ -191,6 +192,7 @@ impl Word for EventKind {
             Self::Stopped => "stopped",
             Self::Crashed => "crashed",
             Self::Failed => "failed",
+            Self::Opened => "opened",
         }
     }
 }

@@ -270,6 +270,10 @@ impl Reference {
                 self.state.vms.remove(&vm.id);
                 Ok(self.done(Subject::Vm(vm.id, vm.name), EventKind::Deleted))
             }
+            Command::OpenConsole { vm, .. } => {
+                let vm = self.vm(*vm)?;
+                Ok(self.put(vm, EventKind::Opened))
+            }
             Command::AddTemplateVersion(version) => {
                 if !self.state.nodes.contains_key(&version.origin) {
                     return Err(Reject::NoSuchNode(version.origin));
@@ -327,6 +331,7 @@ impl Reference {
             | Command::ReinitVm { .. }
             | Command::SetCloudInit(_)
             | Command::DeleteVm { .. }
+            | Command::OpenConsole { .. }
             | Command::DeleteTemplate { .. } => (Some(Role::Operator), None),
             Command::AddTemplateVersion(version) => (Some(Role::Operator), Some(version.origin)),
             Command::SetPower { vm, .. } | Command::RebootVm { vm, .. } => match (who, self.vm(*vm)) {

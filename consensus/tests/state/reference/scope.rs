@@ -49,7 +49,8 @@ impl Reference {
             | Command::RenameVm { vm, .. }
             | Command::ReinitVm { vm, .. }
             | Command::DeleteVm { vm, .. }
-            | Command::ConfirmVmGone { vm } => known(vm),
+            | Command::ConfirmVmGone { vm }
+            | Command::OpenConsole { vm, .. } => known(vm),
             Command::SetCloudInit(set) => known(&set.vm),
             _ => Err(Reject::VmsOnly),
         }

@@ -127,7 +127,7 @@ impl Reference {
         if reports.is_empty() {
             return Err(bad("reports"));
         }
-        let odd = [EventKind::Created, EventKind::Changed, EventKind::Deleting, EventKind::Deleted];
+        let odd = [EventKind::Created, EventKind::Changed, EventKind::Deleting, EventKind::Deleted, EventKind::Opened];
         if reports.iter().any(|report| odd.contains(&report.kind)) {
             return Err(bad("kind"));
         }

@@ -1,10 +1,11 @@
-//! The log of the whole process, searched as it is written: for what must never stand in it.
+//! The log as it is written. That of the whole process, searched for what must never stand in it; that of one test, for what must.
 
 use std::{
     io,
     sync::{Mutex, PoisonError},
 };
-use tracing::level_filters::LevelFilter;
+use tokio::sync::mpsc;
+use tracing::{level_filters::LevelFilter, subscriber::DefaultGuard};
 
 /// What was sought and found, and how much was searched. One for all tests: consensus writes from threads of its own,
 /// which belong to no test.
@@ -27,6 +28,14 @@ impl Log {
         Self
     }
 
+    /// The lines that are written on this thread, which is a test's own, as long as the guard is there.
+    pub(crate) fn here() -> (mpsc::UnboundedReceiver<String>, DefaultGuard) {
+        let (sender, lines) = mpsc::unbounded_channel();
+        let writer = move || Send(sender.clone());
+        let log = tracing_subscriber::fmt().with_ansi(false).with_writer(writer).finish();
+        (lines, tracing::subscriber::set_default(log))
+    }
+
     /// How many lines were searched, and those that hold the text.
     pub(crate) fn lines(&self) -> (usize, Vec<String>) {
         let searched = SEARCHED.lock().unwrap_or_else(PoisonError::into_inner);
@@ -45,6 +54,21 @@ impl io::Write for Search {
         if text.contains(searched.needle) {
             searched.found.push(text.into_owned());
         }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+struct Send(mpsc::UnboundedSender<String>);
+
+impl io::Write for Send {
+    /// Called once a line.
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        // A test that has seen enough does not listen any more.
+        let _ = self.0.send(String::from_utf8_lossy(line).into_owned());
         Ok(line.len())
     }
 
