@@ -38,7 +38,7 @@ use crate::{
 };
 use bytes::Bytes;
 use link::Links;
-use protocol::CloseCode;
+use protocol::{CloseCode, Question};
 use std::{
     collections::BTreeMap,
     fmt,
@@ -133,7 +133,8 @@ impl Peers {
     ///
     /// # Errors
     /// What [`open`](Self::open) gives, a reset by the service, a reply that is too long, or `timeout` for everything
-    /// together. After anything but a failure to reach the peer, the request may or may not have been carried out.
+    /// together. After anything but a failure to reach the peer, the request may or may not have been carried out; what has not
+    /// arrived by then is taken back, and never arrives.
     pub async fn call(
         &self,
         to: NodeId,
@@ -143,12 +144,16 @@ impl Peers {
         max_reply: usize,
     ) -> Result<Bytes, PeerError> {
         let exchange = async {
-            let mut stream = self.open(to, protocol).await?;
+            let mut question = Question::on(self.open(to, protocol).await?);
             let lost = |why: &dyn fmt::Display| PeerError::Lost { node: to, why: why.to_string() };
-            stream.send.write_chunk(request).await.map_err(|e| lost(&e))?;
-            stream.send.finish().map_err(|e| lost(&e))?;
-            match stream.recv.read_to_end(max_reply).await {
-                Ok(reply) => Ok(Bytes::from(reply)),
+            let PeerStream { send, recv } = &mut question.stream;
+            send.write_chunk(request).await.map_err(|e| lost(&e))?;
+            send.finish().map_err(|e| lost(&e))?;
+            match recv.read_to_end(max_reply).await {
+                Ok(reply) => {
+                    question.answered = true;
+                    Ok(Bytes::from(reply))
+                }
                 Err(quinn::ReadToEndError::TooLong) => Err(PeerError::TooLong { node: to, limit: max_reply }),
                 Err(quinn::ReadToEndError::Read(quinn::ReadError::Reset(code))) => {
                     Err(PeerError::Reset { node: to, code: code.into_inner() })

@@ -60,6 +60,32 @@ pub struct PeerStream {
     pub recv: quinn::RecvStream,
 }
 
+/// The code under which a question is taken back.
+const TAKEN_BACK: VarInt = VarInt::from_u32(101);
+
+/// A stream on which a question is asked, which is taken back if it is dropped unanswered. Otherwise QUIC would go on sending
+/// what was lost on the way, and it would be carried out seconds after the one who asked had made do without.
+#[derive(Debug)]
+pub(super) struct Question {
+    pub(super) stream: PeerStream,
+    pub(super) answered: bool,
+}
+
+impl Question {
+    pub(super) const fn on(stream: PeerStream) -> Self {
+        Self { stream, answered: false }
+    }
+}
+
+impl Drop for Question {
+    fn drop(&mut self) {
+        if !self.answered {
+            // Fails only when all of it has arrived, or the connection is gone.
+            let _ = self.stream.send.reset(TAKEN_BACK);
+        }
+    }
+}
+
 /// Serves the streams of one protocol.
 #[async_trait]
 pub trait Service: Send + Sync + 'static {

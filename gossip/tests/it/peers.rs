@@ -1,14 +1,22 @@
 //! Members among themselves: calls, simultaneous dials, dead peers, restarts, new certificates.
 
 use crate::cluster::{Cluster, DEADLINE, Node, any_port, echo_of, eventually, id, members};
+use async_trait::async_trait;
 use bytes::Bytes;
 use std::{
-    net::UdpSocket,
-    sync::Arc,
+    net::{SocketAddr, UdpSocket},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, SystemTime},
 };
 use tokio::time::{Instant, timeout};
-use waifud_gossip::peers::{DIAL_TIMEOUT, PeerError, Protocol};
+use waifud_gossip::{
+    Peer,
+    peers::{DIAL_TIMEOUT, PeerError, PeerStream, Protocol, Service},
+};
+use waifud_model::ids::NodeId;
 
 #[test]
 fn members_call_each_other_and_know_who_calls() {
@@ -183,6 +191,72 @@ fn a_call_ends_in_time_within_its_size_and_only_where_it_is_served() {
     assert!(matches!(call(Protocol::Raft, 100), Err(PeerError::Reset { .. } | PeerError::Lost { .. })));
     assert_eq!(one.echo(id(1)), Err(PeerError::Myself(id(1))));
     assert_eq!(one.echo(id(9)), Err(PeerError::Unknown(id(9))));
+}
+
+/// A network between `one` and `other` that can lose everything: whoever sends to its address reaches the other of the two.
+struct Wire {
+    cut: AtomicBool,
+    socket: UdpSocket,
+}
+
+impl Wire {
+    fn between(one: SocketAddr, other: SocketAddr) -> Arc<Self> {
+        let wire = Arc::new(Self { cut: AtomicBool::new(false), socket: UdpSocket::bind(any_port()).unwrap() });
+        let weak = Arc::downgrade(&wire);
+        wire.socket.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
+        std::thread::spawn(move || {
+            let mut packet = [0; 1 << 16];
+            while let Some(wire) = weak.upgrade() {
+                if let Ok((length, from)) = wire.socket.recv_from(&mut packet)
+                    && !wire.cut.load(Ordering::Relaxed)
+                {
+                    let to = if from == one { other } else { one };
+                    wire.socket.send_to(&packet[..length], to).unwrap();
+                }
+            }
+        });
+        wire
+    }
+}
+
+/// Remembers what it is asked.
+#[derive(Default)]
+struct Ledger(Mutex<Vec<Vec<u8>>>);
+
+#[async_trait]
+impl Service for Ledger {
+    async fn serve(&self, _: NodeId, mut stream: PeerStream) {
+        let Ok(request) = stream.recv.read_to_end(100).await else { return };
+        self.0.lock().unwrap().push(request);
+        let _ = stream.send.write_all(b"done").await;
+    }
+}
+
+#[test]
+fn a_call_that_was_given_up_is_not_carried_out_later() {
+    let cluster = Cluster::new();
+    let nodes = members(&cluster, 1..=2);
+    let (one, two) = (&nodes[&1], &nodes[&2]);
+    let wire = Wire::between(one.addr, two.addr);
+    let there = Peer { addr: wire.socket.local_addr().unwrap(), ..two.as_peer() };
+    cluster.table.send_modify(|table| drop(Arc::make_mut(table).insert(two.id, there)));
+    let ledger = Arc::new(Ledger::default());
+    two.peers.register(Protocol::Raft, ledger.clone());
+    let call = |word: &'static [u8], patience| {
+        one.block(one.peers.call(two.id, Protocol::Raft, Bytes::from_static(word), patience, 100))
+    };
+    call(b"first", DEADLINE).unwrap();
+    wire.cut.store(true, Ordering::Relaxed);
+    let lost = call(b"lost", Duration::from_millis(300)).unwrap_err();
+    assert!(matches!(lost, PeerError::Timeout { .. }), "{lost}");
+    wire.cut.store(false, Ordering::Relaxed);
+    // Each answer tells that what was sent before it was lost, which then would be sent again.
+    for _ in 0..10 {
+        call(b"later", DEADLINE).unwrap();
+    }
+    let asked = ledger.0.lock().unwrap();
+    assert_eq!((asked[0].as_slice(), asked.len()), (&b"first"[..], 11));
+    assert!(asked[1..].iter().all(|word| word == b"later"), "{asked:?}");
 }
 
 #[test]
