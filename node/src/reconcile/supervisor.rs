@@ -28,6 +28,9 @@ const READ_AGAIN: Duration = Duration::from_secs(1);
 /// A busy cluster changes its state thousands of times a second, and each reading is of all VMs of this node: for each
 /// moment of reading there are this many of rest.
 const READING_SHARE: u32 = 10;
+/// The longest rest. One that lasted because it waited (for a quorum after the start, for a disk) says nothing about the next,
+/// and whoever has just asked for something waits too.
+const REST_MAX: Duration = Duration::from_secs(1);
 
 struct Leash {
     wish: watch::Sender<Wish>,
@@ -128,7 +131,8 @@ impl Supervisor {
         let began = Instant::now();
         self.tell_wishes().await;
         let took = began.elapsed();
-        self.rested_at = Instant::now() + self.shared.settings.settle.max(took * READING_SHARE);
+        let rest = REST_MAX.min(took * READING_SHARE);
+        self.rested_at = Instant::now() + rest.max(self.shared.settings.settle);
     }
 
     async fn tell_wishes(&mut self) {

@@ -438,3 +438,19 @@ async fn many_vms_are_made_and_the_same_script_gives_the_same_run() {
     };
     assert_eq!(run().await, run().await);
 }
+
+/// As after a start without quorum, when a node waits for what it may have missed.
+#[tokio::test(start_paused = true)]
+async fn a_reading_that_had_to_wait_does_not_make_the_next_wish_wait() {
+    let world = World::start();
+    let vm = world.add(1);
+    world.seen(vm, VmState::Running, 1).await;
+    world.set_reading(Duration::from_secs(10));
+    world.set_power(vm, Desired::Stopped);
+    world.seen(vm, VmState::Stopped, 2).await;
+    world.set_reading(Duration::ZERO);
+    world.set_power(vm, Desired::Running);
+    let asked = Instant::now();
+    world.seen(vm, VmState::Running, 3).await;
+    assert!(asked.elapsed() < Duration::from_secs(2), "{:?}", asked.elapsed());
+}

@@ -5,6 +5,7 @@ use async_trait::async_trait;
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 use tokio::{sync::watch, time::Instant};
 use waifud_model::{
@@ -23,6 +24,8 @@ pub(super) struct Cluster {
     pub(super) fates: BTreeMap<VmId, Fate>,
     pub(super) ready: bool,
     pub(super) quorum: bool,
+    /// How long it takes to read what is wanted.
+    pub(super) reading: Duration,
     pub(super) reports: Vec<VmReport>,
     pub(super) seen: BTreeMap<VmId, VmObservation>,
     pub(super) history: Vec<(VmId, VmObservation)>,
@@ -46,6 +49,7 @@ impl Ports {
             fates: BTreeMap::new(),
             ready: true,
             quorum: true,
+            reading: Duration::ZERO,
             reports: Vec::new(),
             seen: BTreeMap::new(),
             history: Vec::new(),
@@ -106,6 +110,8 @@ impl Intent for Ports {
     }
 
     async fn wanted(&self) -> Result<Vec<Arc<Wanted>>, IntentError> {
+        let reading = self.cluster.lock().unwrap().reading;
+        tokio::time::sleep(reading).await;
         let cluster = self.cluster.lock().unwrap();
         if !cluster.ready {
             return Err(IntentError::NotReady);

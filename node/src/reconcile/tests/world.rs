@@ -125,6 +125,11 @@ impl World {
         self.ports.with(|cluster| cluster.quorum = quorum);
     }
 
+    /// From now on it takes so long to read what is wanted.
+    pub(super) fn set_reading(&self, reading: Duration) {
+        self.ports.with(|cluster| cluster.reading = reading);
+    }
+
     pub(super) fn set_ready(&self, ready: bool) {
         self.ports.with(|cluster| cluster.ready = ready);
     }
