@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# package.sh [--dev|--check] [--arch amd64|arm64] [OUT]: builds the Debian packages waifud and waifuctl and, for this machine's
-# architecture, a waifuctl that needs no libraries, into OUT (target/package unless told). Prints what it made.
+# package.sh [--dev|--check] [--arch amd64|arm64] [OUT]: builds the Debian packages waifud and waifuctl, and a waifuctl that
+# needs no libraries, into OUT (target/package unless told). Prints what it made.
 #
 #   --dev    of the programs that the tests run, which are built already: for the test of the packages themselves. Of another
 #            architecture's they are built, as unoptimised as those
@@ -50,7 +50,7 @@ has_std() { # TRIPLE
 # Says all that building for an architecture lacks here, before anything is built.
 has_all() {
 	local gcc=${gnu[$arch]}-gcc missing=()
-	[ -n "$dev$check" ] || [ "$arch" != "$own" ] || has_std "$musl" || missing+=("Rust's standard library for a static waifuctl: rustup target add $musl")
+	[ -n "$dev$check" ] || has_std "$musl" || missing+=("Rust's standard library for a static waifuctl: rustup target add $musl")
 	if [ "$arch" != "$own" ]; then
 		has_std "${triple[$arch]}" || missing+=("Rust's standard library for $arch: rustup target add ${triple[$arch]}")
 		command -v "$gcc" > /dev/null || missing+=("$gcc: apt-get install gcc-${gnu[$arch]//_/-}")
@@ -145,6 +145,9 @@ holds() { # PROGRAM DEPENDS
 # For machines that are not Debian, and for looking into one from elsewhere. It asks the name servers of /etc/resolv.conf
 # itself, so names that only the machine's own resolver knows are unknown to it; the package's asks the machine.
 static() {
+	local upper=${musl//-/_}
+	# Rust brings the C library; all that is taken from the cross compiler is the linker.
+	[ "$arch" = "$own" ] || export "CARGO_TARGET_${upper^^}_LINKER=${gnu[$arch]}-gcc" "CC_$upper=${gnu[$arch]}-gcc"
 	cargo build --quiet --locked --release --manifest-path "$root/Cargo.toml" --target "$musl" --package waifuctl
 	install -m 755 "$target/$musl/release/waifuctl" "$out/waifuctl-static-$arch"
 	! readelf --program-headers "$out/waifuctl-static-$arch" | grep -q INTERP || die "waifuctl is not static"
@@ -161,4 +164,4 @@ build
 lay_out
 deb node
 deb ctl
-[ -n "$dev" ] || [ "$arch" != "$own" ] || static
+[ -n "$dev" ] || static
