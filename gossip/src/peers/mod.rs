@@ -25,7 +25,7 @@ mod transport;
 
 pub use dial::DIAL_TIMEOUT;
 pub use error::{BindError, PeerError};
-pub use protocol::{PeerStream, Protocol, Service};
+pub use protocol::{Answered, PeerStream, Protocol, Question, Service};
 
 pub(crate) use protocol::JOIN_ALPN;
 pub(crate) use tls::provider;
@@ -38,7 +38,7 @@ use crate::{
 };
 use bytes::Bytes;
 use link::Links;
-use protocol::{CloseCode, Question};
+use protocol::CloseCode;
 use std::{
     collections::BTreeMap,
     fmt,
@@ -144,14 +144,14 @@ impl Peers {
         max_reply: usize,
     ) -> Result<Bytes, PeerError> {
         let exchange = async {
-            let mut question = Question::on(self.open(to, protocol).await?);
+            let PeerStream { send, mut recv } = self.open(to, protocol).await?;
+            let mut question = Question::on(send);
             let lost = |why: &dyn fmt::Display| PeerError::Lost { node: to, why: why.to_string() };
-            let PeerStream { send, recv } = &mut question.stream;
-            send.write_chunk(request).await.map_err(|e| lost(&e))?;
-            send.finish().map_err(|e| lost(&e))?;
+            question.send.write_chunk(request).await.map_err(|e| lost(&e))?;
+            question.send.finish().map_err(|e| lost(&e))?;
             match recv.read_to_end(max_reply).await {
                 Ok(reply) => {
-                    question.answered = true;
+                    question.answered().tell();
                     Ok(Bytes::from(reply))
                 }
                 Err(quinn::ReadToEndError::TooLong) => Err(PeerError::TooLong { node: to, limit: max_reply }),

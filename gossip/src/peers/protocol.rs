@@ -2,6 +2,16 @@
 
 use async_trait::async_trait;
 use quinn::VarInt;
+use std::{
+    io,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll},
+};
+use tokio::io::AsyncWrite;
 use waifud_model::ids::NodeId;
 
 /// Connections between members.
@@ -63,26 +73,60 @@ pub struct PeerStream {
 /// The code under which a question is taken back.
 const TAKEN_BACK: VarInt = VarInt::from_u32(101);
 
-/// A stream on which a question is asked, which is taken back if it is dropped unanswered. Otherwise QUIC would go on sending
-/// what was lost on the way, and it would be carried out seconds after the one who asked had made do without.
+/// The sending side of a stream on which a question is asked. Dropped before it is [answered](Self::answered) it takes the question
+/// back: otherwise QUIC would go on sending what was lost on the way, and it would be carried out seconds after the one who
+/// asked had made do without.
 #[derive(Debug)]
-pub(super) struct Question {
-    pub(super) stream: PeerStream,
-    pub(super) answered: bool,
+pub struct Question {
+    pub(super) send: quinn::SendStream,
+    answered: Arc<AtomicBool>,
 }
 
+/// Says that a question was answered; then its stream ends like any other.
+#[derive(Debug, Clone)]
+pub struct Answered(Arc<AtomicBool>);
+
 impl Question {
-    pub(super) const fn on(stream: PeerStream) -> Self {
-        Self { stream, answered: false }
+    /// On this stream.
+    #[must_use]
+    pub fn on(send: quinn::SendStream) -> Self {
+        Self { send, answered: Arc::default() }
+    }
+
+    /// What to tell it by, for whoever gives it away.
+    #[must_use]
+    pub fn answered(&self) -> Answered {
+        Answered(Arc::clone(&self.answered))
+    }
+}
+
+impl Answered {
+    /// It is.
+    pub fn tell(&self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }
 
 impl Drop for Question {
     fn drop(&mut self) {
-        if !self.answered {
+        if !self.answered.load(Ordering::Relaxed) {
             // Fails only when all of it has arrived, or the connection is gone.
-            let _ = self.stream.send.reset(TAKEN_BACK);
+            let _ = self.send.reset(TAKEN_BACK);
         }
+    }
+}
+
+impl AsyncWrite for Question {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        AsyncWrite::poll_write(Pin::new(&mut self.send), cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        AsyncWrite::poll_flush(Pin::new(&mut self.send), cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        AsyncWrite::poll_shutdown(Pin::new(&mut self.send), cx)
     }
 }
 

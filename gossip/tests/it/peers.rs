@@ -11,10 +11,13 @@ use std::{
     },
     time::{Duration, SystemTime},
 };
-use tokio::time::{Instant, timeout};
+use tokio::{
+    io::AsyncWriteExt as _,
+    time::{Instant, timeout},
+};
 use waifud_gossip::{
     Peer,
-    peers::{DIAL_TIMEOUT, PeerError, PeerStream, Protocol, Service},
+    peers::{DIAL_TIMEOUT, PeerError, PeerStream, Protocol, Question, Service},
 };
 use waifud_model::ids::NodeId;
 
@@ -233,7 +236,7 @@ impl Service for Ledger {
 }
 
 #[test]
-fn a_call_that_was_given_up_is_not_carried_out_later() {
+fn what_was_given_up_is_not_carried_out_later() {
     let cluster = Cluster::new();
     let nodes = members(&cluster, 1..=2);
     let (one, two) = (&nodes[&1], &nodes[&2]);
@@ -249,6 +252,11 @@ fn a_call_that_was_given_up_is_not_carried_out_later() {
     wire.cut.store(true, Ordering::Relaxed);
     let lost = call(b"lost", Duration::from_millis(300)).unwrap_err();
     assert!(matches!(lost, PeerError::Timeout { .. }), "{lost}");
+    one.block(async {
+        let mut question = Question::on(one.peers.open(two.id, Protocol::Raft).await.unwrap().send);
+        question.write_all(b"lost").await.unwrap();
+        question.shutdown().await.unwrap();
+    });
     wire.cut.store(false, Ordering::Relaxed);
     // Each answer tells that what was sent before it was lost, which then would be sent again.
     for _ in 0..10 {

@@ -10,7 +10,7 @@ use http::{HeaderName, HeaderValue, Request, Response};
 use hyper_util::{rt::TokioIo, service::TowerToHyperService};
 use std::io;
 use tower::ServiceExt as _;
-use waifud_gossip::peers::{PeerStream, Peers, Protocol, Service};
+use waifud_gossip::peers::{PeerStream, Peers, Protocol, Question, Service};
 use waifud_model::{command::Actor, ids::NodeId};
 use waifud_web::{
     caller::Caller,
@@ -42,7 +42,10 @@ impl PeerForwarder {
         request: Request<Body>,
     ) -> Result<Response<Body>, Box<dyn std::error::Error + Send + Sync>> {
         let PeerStream { send, recv } = self.peers.open(to, Protocol::Api).await?;
-        let io = TokioIo::new(tokio::io::join(recv, send));
+        // A request that is given up must not be carried out later, when what was lost of it arrives after all.
+        let question = Question::on(send);
+        let answered = question.answered();
+        let io = TokioIo::new(tokio::io::join(recv, question));
         let (mut sender, connection) = hyper::client::conn::http1::handshake::<_, Body>(io).await?;
         // The connection is driven until both bodies are through; dropping the answer ends it.
         tokio::spawn(async move {
@@ -50,7 +53,9 @@ impl PeerForwarder {
                 tracing::debug!(%to, %error, "a forwarded request ended early");
             }
         });
-        Ok(sender.send_request(request).await?.map(Body::new))
+        let answer = sender.send_request(request).await?;
+        answered.tell();
+        Ok(answer.map(Body::new))
     }
 }
 
