@@ -144,14 +144,16 @@ async fn ready(context: &Context, vm: Vm, until: Option<Until>, wishes: &Wishes)
         Some(Until::Running | Until::Ip) | None => {}
     }
     drop(steps);
-    context.hint(&format!("{} is ready:  {}", vm.name, way_in(&vm)));
+    context.hint(&format!("{} is ready:  {}", vm.name, way_in(&vm, until)));
     Ok(vm)
 }
 
-/// How to get into a guest: by ssh, if it was told of somebody to let in.
-fn way_in(vm: &Vm) -> String {
+/// How to get into a guest: by ssh, if it was told of somebody to let in, or has been waited for by whoever knows that it lets
+/// them in.
+fn way_in(vm: &Vm, until: Option<Until>) -> String {
     let told = vm.user_data.is_some() || !vm.ssh_keys.is_empty();
-    format!("waifuctl {} {}", if told { "ssh" } else { "console" }, vm.name)
+    let by_ssh = told || matches!(until, Some(Until::Ssh | Until::CloudInit));
+    format!("waifuctl {} {}", if by_ssh { "ssh" } else { "console" }, vm.name)
 }
 
 /// Waits for the guest itself: until it was seen at its address and, where it was given documents, has asked for them. If the user
