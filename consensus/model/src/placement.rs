@@ -199,10 +199,10 @@ impl fmt::Display for Shortage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (free, wanted) = (self.free, self.wanted);
         match self.resource {
-            Resource::Cpus => write!(f, "has {free} CPUs free, {wanted} are wanted"),
+            Resource::Cpus => write!(f, "has {free} CPUs left to promise, {wanted} are wanted"),
             Resource::Memory | Resource::Disk => {
                 let (free, wanted) = (ByteSize::bytes(free), ByteSize::bytes(wanted));
-                write!(f, "has {free} of {} free, {wanted} are wanted", self.resource)
+                write!(f, "has {free} of {} left to promise, {wanted} are wanted", self.resource)
             }
         }
     }

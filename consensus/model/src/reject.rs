@@ -154,7 +154,7 @@ pub enum Reject {
         why: String,
     },
     /// The VM does not fit on the chosen node (any more): placement is to be asked again.
-    #[error("node {node} has {free} of {resource} free, {wanted} are wanted")]
+    #[error("node {node} has {free} of {resource} left to promise, {wanted} are wanted")]
     DoesNotFit {
         /// The node.
         node: NodeId,

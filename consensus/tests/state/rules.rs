@@ -305,10 +305,10 @@ fn specs_outside_their_limits_name_the_limit() {
         cpus: 5 given; 1 to 4 are possible on node node0
         memory: 0 B given; at least 64 MiB, in whole MiB
         memory: 64.0 MiB given; at least 64 MiB, in whole MiB
-        node 0000000000000001 has 8589934592 of memory free, 18446744073708503040 are wanted
+        node 0000000000000001 has 8589934592 of memory left to promise, 18446744073708503040 are wanted
         disk: 1000 bytes given; a multiple of 512 is needed
         a disk of 1 GiB is smaller than the template's 2 GiB
-        node 0000000000000001 has 107374182400 of disk free, 108447924224 are wanted
+        node 0000000000000001 has 107374182400 of disk left to promise, 108447924224 are wanted
         ssh_keys: each is one line of at most 8192 bytes
         ssh_keys: 65 given; at most 64
         ssh_keys: at most 65536 bytes in all

@@ -30,10 +30,10 @@ pub(super) fn words(refusal: &Refusal) -> Problem {
 /// The shortest way out that one of the nodes offers.
 fn remedy(all: &[(waifud_model::name::NodeName, Why)]) -> String {
     if let Some((name, _)) = all.iter().find(|(_, why)| *why == Why::Cordoned) {
-        return format!("waifuctl node uncordon {name}, or make room: waifuctl node list shows what is free");
+        return format!("waifuctl node uncordon {name}, or make room: waifuctl node list shows what is promised");
     }
     if all.iter().any(|(_, why)| matches!(why, Why::Short(_) | Why::Threads { .. })) {
-        return "choose a smaller VM, or delete one: waifuctl node list shows what is free".to_owned();
+        return "choose a smaller VM, or delete one: waifuctl node list shows what is promised".to_owned();
     }
     "waifuctl node list shows how the nodes are".to_owned()
 }

@@ -163,9 +163,9 @@ fn objects(reject: &Reject, names: &Names) -> Problem {
         Reject::DoesNotFit { node, resource, wanted, free } => {
             let node_name = names.node(*node);
             let reason =
-                format!("{} of {resource} free, {} wanted", amount(*resource, *free), amount(*resource, *wanted));
+                format!("{} of {resource} left to promise, {} wanted", amount(*resource, *free), amount(*resource, *wanted));
             let problem = Problem::new(ProblemCode::NoNodeFits, format!("node {node_name} has {reason}"))
-                .with_remedy("choose a smaller VM or another node; waifuctl node list shows what is free");
+                .with_remedy("choose a smaller VM or another node; waifuctl node list shows what is promised");
             match names.nodes.get(node) {
                 Some(name) => problem.with_node(name.clone(), reason),
                 None => problem,

@@ -55,7 +55,7 @@ async fn a_node_is_shown_cordoned_and_kept() {
     .collect();
     expect![[r#"
         409 no_node_fits: node n1 cannot take the VM: it is cordoned
-        → waifuctl node uncordon n1, or make room: waifuctl node list shows what is free
+        → waifuctl node uncordon n1, or make room: waifuctl node list shows what is promised
         409 last_node: this is the last node, and it holds the whole state
         → to give up the cluster, stop waifud and remove its data directory
         404 no_such_node: no node "n2"; did you mean "n1"?

@@ -285,14 +285,14 @@ async fn what_fits_nowhere_is_refused_with_the_reason_of_each_node() {
         409
         {
           "code": "no_node_fits",
-          "detail": "node n1 cannot take the VM: it has 8 GiB of memory free, 64 GiB are wanted",
+          "detail": "node n1 cannot take the VM: it has 8 GiB of memory left to promise, 64 GiB are wanted",
           "nodes": [
             {
               "node": "n1",
-              "reason": "has 8 GiB of memory free, 64 GiB are wanted"
+              "reason": "has 8 GiB of memory left to promise, 64 GiB are wanted"
             }
           ],
-          "remedy": "choose a smaller VM, or delete one: waifuctl node list shows what is free",
+          "remedy": "choose a smaller VM, or delete one: waifuctl node list shows what is promised",
           "status": 409,
           "title": "No node can take the VM",
           "type": "urn:waifud:problem:no_node_fits"
@@ -310,7 +310,7 @@ async fn what_fits_nowhere_is_refused_with_the_reason_of_each_node() {
     .collect();
     expect![[r#"
         409 no_node_fits: node n1 cannot take the VM: it has 4 CPU threads, one VM cannot have 64 CPUs there
-        → choose a smaller VM, or delete one: waifuctl node list shows what is free
+        → choose a smaller VM, or delete one: waifuctl node list shows what is promised
         404 no_such_node: no node "n9"
         → waifuctl node list
         400 invalid: memory: 0 B given; at least 64 MiB, in whole MiB

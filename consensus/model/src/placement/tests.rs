@@ -132,7 +132,7 @@ fn a_refusal_says_for_each_node_why() {
         cordoned is cordoned
         dead is not reachable
         full has no label disk=nvme
-        labelled has 1 GiB of memory free, 2 GiB are wanted, has 490 GiB of disk free, 495 GiB are wanted
+        labelled has 1 GiB of memory left to promise, 2 GiB are wanted, has 490 GiB of disk left to promise, 495 GiB are wanted
         thin has 1 CPU threads, one VM cannot have 2 CPUs there"#]]
     .assert_eq(&place(&request, &nodes).unwrap_err().to_string().replace(": ", "\n").replace("; ", "\n"));
 }
