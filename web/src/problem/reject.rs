@@ -162,8 +162,11 @@ fn objects(reject: &Reject, names: &Names) -> Problem {
         }
         Reject::DoesNotFit { node, resource, wanted, free } => {
             let node_name = names.node(*node);
-            let reason =
-                format!("{} of {resource} left to promise, {} wanted", amount(*resource, *free), amount(*resource, *wanted));
+            let reason = format!(
+                "{} of {resource} left to promise, {} wanted",
+                amount(*resource, *free),
+                amount(*resource, *wanted)
+            );
             let problem = Problem::new(ProblemCode::NoNodeFits, format!("node {node_name} has {reason}"))
                 .with_remedy("choose a smaller VM or another node; waifuctl node list shows what is promised");
             match names.nodes.get(node) {
