@@ -31,7 +31,7 @@ impl Log {
     /// The lines that are written on this thread, which is a test's own, as long as the guard is there.
     pub(crate) fn here() -> (mpsc::UnboundedReceiver<String>, DefaultGuard) {
         let (sender, lines) = mpsc::unbounded_channel();
-        let writer = move || Send(sender.clone());
+        let writer = move || Listener(sender.clone());
         let log = tracing_subscriber::fmt().with_ansi(false).with_writer(writer).finish();
         (lines, tracing::subscriber::set_default(log))
     }
@@ -62,9 +62,9 @@ impl io::Write for Search {
     }
 }
 
-struct Send(mpsc::UnboundedSender<String>);
+struct Listener(mpsc::UnboundedSender<String>);
 
-impl io::Write for Send {
+impl io::Write for Listener {
     /// Called once a line.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         // A test that has seen enough does not listen any more.
